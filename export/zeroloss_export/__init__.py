@@ -1,0 +1,1 @@
+"""Offline side of zeroloss: from core-loss physics to model packages."""

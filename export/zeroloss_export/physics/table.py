@@ -1,0 +1,133 @@
+"""The shipped table of generalised oscillator strengths: one npz, float16 logarithms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+_SHIPPED: Final = "gos.npz"
+_FLOOR: Final = 1e-9
+_MAX_ENTRIES: Final = 4096
+_MAX_GRID: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Dipole transition of a subshell into a bound, at least partly empty orbital.
+
+    ``final`` is (n, l, 2j); ``offset_ev`` the transition energy minus the binding energy of the
+    subshell (negative); ``strength`` the oscillator strength times the fraction of holes.
+    """
+
+    final: tuple[int, int, int]
+    offset_ev: float
+    strength: float
+
+
+@dataclass(frozen=True, eq=False)
+class GosTable:
+    """Generalised oscillator strengths df/dE(q, E) of subshells.
+
+    energy_ev    [energy]            energy above the onset, ascending
+    momentum_au  [momentum]          momentum transfer in 1/bohr, ascending
+    labels       [entry]             subshell labels such as ``Ti_L3``
+    core_hole    [entry]             True where the atom was relaxed around a hole in the subshell
+    binding_ev   [entry]             computed binding energy (minus the orbital energy)
+    gos          [entry, momentum, energy]  df/dE in 1/eV, for the full subshell
+    line_entry   [line]              entry that a bound-bound line belongs to
+    line_final   [line, 3]           (n, l, 2j) of its final orbital
+    line_ev      [line, 2]           its offset in eV and its hole-weighted oscillator strength
+    """
+
+    energy_ev: FloatArray
+    momentum_au: FloatArray
+    labels: tuple[str, ...]
+    core_hole: NDArray[np.bool_]
+    binding_ev: FloatArray
+    gos: NDArray[np.float32]
+    line_entry: NDArray[np.int64]
+    line_final: NDArray[np.int64]
+    line_ev: FloatArray
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> GosTable:
+        """Read a table; without a path, the one shipped with the package."""
+        if path is None:
+            with resources.as_file(resources.files(__package__).joinpath(_SHIPPED)) as shipped:
+                return cls.load(shipped)
+        with np.load(path, allow_pickle=False) as file:
+            log_gos = file["log_gos"]
+            if (
+                log_gos.ndim != 3
+                or len(log_gos) > _MAX_ENTRIES
+                or max(log_gos.shape[1:]) > _MAX_GRID
+            ):
+                raise ValueError(
+                    f"{path}: expected log_gos [entry, momentum, energy] of at most "
+                    f"{_MAX_ENTRIES} entries, got shape {log_gos.shape}"
+                )
+            scale = file["log_scale"].astype(np.float32)[:, None, None]
+            return cls(
+                energy_ev=file["energy_ev"].astype(np.float64),
+                momentum_au=file["momentum_au"].astype(np.float64),
+                labels=tuple(str(label) for label in file["labels"]),
+                core_hole=file["core_hole"].astype(bool),
+                binding_ev=file["binding_ev"].astype(np.float64),
+                gos=np.exp(log_gos.astype(np.float32) + scale),
+                line_entry=file["line_entry"].astype(np.int64),
+                line_final=file["line_final"].astype(np.int64).reshape(-1, 3),
+                line_ev=file["line_ev"].astype(np.float64).reshape(-1, 2),
+            )
+
+    def save(self, path: Path) -> None:
+        """Write the table; the logarithms are stored as float16 about each entry's median."""
+        peak = self.gos.max(axis=(1, 2), keepdims=True)
+        log_gos = np.log(np.maximum(self.gos.astype(np.float64), peak * _FLOOR))
+        scale = np.median(log_gos, axis=(1, 2))
+        np.savez_compressed(
+            path,
+            energy_ev=self.energy_ev,
+            momentum_au=self.momentum_au,
+            labels=np.array(self.labels, dtype=np.str_),
+            core_hole=self.core_hole,
+            binding_ev=self.binding_ev,
+            log_scale=scale.astype(np.float32),
+            log_gos=(log_gos - scale[:, None, None]).astype(np.float16),
+            line_entry=self.line_entry.astype(np.int16),
+            line_final=self.line_final.astype(np.int8),
+            line_ev=self.line_ev.astype(np.float32),
+        )
+
+    @cached_property
+    def _positions(self) -> dict[tuple[str, bool], int]:
+        keys = zip(self.labels, self.core_hole.tolist(), strict=True)
+        return {key: entry for entry, key in enumerate(keys)}
+
+    def __contains__(self, key: tuple[str, bool]) -> bool:
+        return key in self._positions
+
+    def entry(self, label: str, core_hole: bool = False) -> int:
+        """Index of a subshell's entry; KeyError if the table has none."""
+        found = self._positions.get((label, core_hole))
+        if found is None:
+            kind = "core-hole" if core_hole else "frozen-core"
+            raise KeyError(f"expected a {kind} entry of the table, got {label!r}")
+        return found
+
+    def lines(self, entry: int) -> tuple[Line, ...]:
+        """Bound-bound dipole transitions of an entry."""
+        chosen = np.flatnonzero(self.line_entry == entry)
+        return tuple(
+            Line((int(n), int(l), int(twice_j)), float(offset), float(strength))
+            for (n, l, twice_j), (offset, strength) in zip(
+                self.line_final[chosen], self.line_ev[chosen], strict=True
+            )
+        )
