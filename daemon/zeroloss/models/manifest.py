@@ -1,0 +1,137 @@
+"""The manifest of a model package: what it takes, what it gives, and what made it.
+
+The contract between training and daemon; specified in docs/model-package.md.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MANIFEST_FORMAT: Literal[1] = 1
+INPUT_NAMES = ("counts", "offset_ev", "scale_ev")
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Graph(_Strict):
+    """The ONNX file of the package and the proof that it is the one that was exported."""
+
+    file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\.onnx$")] = "model.onnx"
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    opset: Annotated[int, Field(ge=17)]
+    precision: Literal["float32", "float16", "int8"] = "float32"
+    max_error: Annotated[float, Field(ge=0)]
+    """Largest |torch - ONNX Runtime| over the outputs, measured at export at every bucket."""
+    error_limit: Annotated[float, Field(gt=0)] = 1e-3
+
+    @model_validator(mode="after")
+    def _export_was_right(self) -> Graph:
+        if not self.max_error <= self.error_limit:
+            raise ValueError(
+                f"the exported graph departs from torch by {self.max_error:g}, more than its own "
+                f"limit of {self.error_limit:g}: export it again"
+            )
+        return self
+
+
+class Takes(_Strict):
+    """The spectra that the package accepts."""
+
+    modality: Literal["eels", "edx"]
+    window_ev: tuple[float, float]
+    """Energies that the model looks at; a run's range must overlap them by `min_overlap_ev`."""
+    min_overlap_ev: Annotated[float, Field(gt=0)] = 25.0
+    max_channels: Annotated[int, Field(ge=2, le=1 << 16)] = 1 << 14
+
+    @model_validator(mode="after")
+    def _window_rises(self) -> Takes:
+        if not self.window_ev[0] < self.window_ev[1]:
+            raise ValueError(f"window_ev must rise, got {self.window_ev}")
+        return self
+
+
+class Buckets(_Strict):
+    """Batch sizes that are warmed up and used; a batch is padded to the next one.
+
+    `cpu` is one fixed size, so that a spectrum gives the same bits in whatever company it comes.
+    """
+
+    cpu: Annotated[int, Field(ge=1, le=64)] = 8
+    gpu: Annotated[tuple[int, ...], Field(min_length=1, max_length=8)] = (8, 32, 128, 512)
+
+
+class Output(_Strict):
+    """One named output of the graph, float32 [batch, *shape], and how it becomes a map layer."""
+
+    name: Name
+    kind: Literal["probability", "scalar", "spectrum", "label"]
+    shape: tuple[Annotated[int, Field(ge=1, le=1 << 16)], ...] = ()
+    labels: tuple[str, ...] = ()
+    unit: str = ""
+    uncertainty: Name | None = None
+    """Name of the output that holds this one's uncertainty (one standard deviation)."""
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Presence threshold of a probability."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Output:
+        if self.labels and (len(self.shape) != 1 or self.shape[0] != len(self.labels)):
+            raise ValueError(
+                f"output {self.name}: {len(self.labels)} labels do not fit shape {self.shape}"
+            )
+        if self.kind == "probability" and (not self.labels or self.threshold is None):
+            raise ValueError(f"output {self.name}: a probability needs labels and a threshold")
+        return self
+
+
+class Trained(_Strict):
+    """What made the model, in words and numbers for the reader of a map."""
+
+    date: str
+    software: str
+    data: str
+    spectra: Annotated[int, Field(ge=0)]
+    members: tuple[str, ...]
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+class Manifest(_Strict):
+    """`manifest.json` of a model package."""
+
+    format: Literal[1] = MANIFEST_FORMAT
+    name: Name
+    version: Annotated[str, Field(min_length=1, max_length=64)]
+    title: str
+    description: str
+    graph: Graph
+    takes: Takes
+    buckets: Buckets = Buckets()
+    outputs: Annotated[tuple[Output, ...], Field(min_length=1, max_length=64)]
+    trained: Trained
+
+    @model_validator(mode="after")
+    def _outputs_refer(self) -> Manifest:
+        names = [output.name for output in self.outputs]
+        if len(set(names)) != len(names):
+            raise ValueError(f"outputs of the same name: {names}")
+        for output in self.outputs:
+            if output.uncertainty is not None and output.uncertainty not in names:
+                raise ValueError(
+                    f"output {output.name}: its uncertainty {output.uncertainty!r} is not among "
+                    f"the outputs {names}"
+                )
+        return self
+
+    def output(self, name: str) -> Output:
+        """The output of that name; `KeyError` names those there are."""
+        for output in self.outputs:
+            if output.name == name:
+                return output
+        known = ", ".join(item.name for item in self.outputs)
+        raise KeyError(f"package {self.name} has no output {name!r}; it has {known}")

@@ -1,0 +1,70 @@
+"""The wire protocol: messages, codec, limits, and nothing else. Specified in docs/protocol.md."""
+
+from __future__ import annotations
+
+from .acquisition import (
+    COUNT_DTYPES,
+    RUN_BYTES,
+    EnergyRange,
+    ExitStatus,
+    Heartbeat,
+    Modality,
+    Pattern,
+    RunEnd,
+    RunStart,
+    ScanPlan,
+    SpectraBlock,
+)
+from .codec import Message, Part, decode, encode, topic
+from .errors import Fault, WireError
+from .limits import PROTOCOL_VERSION
+from .maps import (
+    DAEMON_BYTES,
+    Gaps,
+    LedgerTotals,
+    LedgerUpdate,
+    MapClose,
+    MapOpen,
+    MapUpdate,
+    OutputInfo,
+    PackageInfo,
+    Refusal,
+    Request,
+    Snapshot,
+    layer_key,
+)
+
+__all__ = [
+    "COUNT_DTYPES",
+    "DAEMON_BYTES",
+    "PROTOCOL_VERSION",
+    "RUN_BYTES",
+    "EnergyRange",
+    "ExitStatus",
+    "Fault",
+    "Gaps",
+    "Heartbeat",
+    "LedgerTotals",
+    "LedgerUpdate",
+    "MapClose",
+    "MapOpen",
+    "MapUpdate",
+    "Message",
+    "Modality",
+    "OutputInfo",
+    "PackageInfo",
+    "Part",
+    "Pattern",
+    "Refusal",
+    "Request",
+    "RunEnd",
+    "RunStart",
+    "ScanPlan",
+    "Snapshot",
+    "SpectraBlock",
+    "WireError",
+    "decode",
+    "encode",
+    "layer_key",
+    "topic",
+]
