@@ -1,8 +1,13 @@
-"""The shipped table of generalised oscillator strengths: one npz, float16 logarithms."""
+"""The shipped table of generalised oscillator strengths: one npz, float16 logarithms.
+
+Compute it anew with ``python -m zeroloss_export.physics.table --out FILE --jobs N``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import argparse
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -11,25 +16,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from zeroloss_export.physics.gos import Line
+
 FloatArray = NDArray[np.float64]
 
 _SHIPPED: Final = "gos.npz"
 _FLOOR: Final = 1e-9
 _MAX_ENTRIES: Final = 4096
 _MAX_GRID: Final = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """Dipole transition of a subshell into a bound, at least partly empty orbital.
-
-    ``final`` is (n, l, 2j); ``offset_ev`` the transition energy minus the binding energy of the
-    subshell (negative); ``strength`` the oscillator strength times the fraction of holes.
-    """
-
-    final: tuple[int, int, int]
-    offset_ev: float
-    strength: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +81,41 @@ class GosTable:
                 line_ev=file["line_ev"].astype(np.float64).reshape(-1, 2),
             )
 
+    @classmethod
+    def concatenate(cls, parts: Iterable[GosTable]) -> GosTable:
+        """One table of all entries of tables on the same grids, in the order given."""
+        tables = list(parts)
+        first = np.cumsum([0] + [len(table.labels) for table in tables[:-1]])
+        return cls(
+            energy_ev=tables[0].energy_ev,
+            momentum_au=tables[0].momentum_au,
+            labels=tuple(label for table in tables for label in table.labels),
+            core_hole=np.concatenate([table.core_hole for table in tables]),
+            binding_ev=np.concatenate([table.binding_ev for table in tables]),
+            gos=np.concatenate([table.gos for table in tables]),
+            line_entry=np.concatenate(
+                [table.line_entry + offset for table, offset in zip(tables, first, strict=True)]
+            ),
+            line_final=np.concatenate([table.line_final for table in tables]),
+            line_ev=np.concatenate([table.line_ev for table in tables]),
+        )
+
+    def select(self, entries: Iterable[int]) -> GosTable:
+        """The table of these entries alone, in the order given."""
+        chosen = list(entries)
+        lines = [np.flatnonzero(self.line_entry == entry) for entry in chosen]
+        flat = np.concatenate(lines)
+        return replace(
+            self,
+            labels=tuple(self.labels[entry] for entry in chosen),
+            core_hole=self.core_hole[chosen],
+            binding_ev=self.binding_ev[chosen],
+            gos=self.gos[chosen],
+            line_entry=np.repeat(np.arange(len(chosen)), [len(found) for found in lines]),
+            line_final=self.line_final[flat],
+            line_ev=self.line_ev[flat],
+        )
+
     def save(self, path: Path) -> None:
         """Write the table; the logarithms are stored as float16 about each entry's median."""
         peak = self.gos.max(axis=(1, 2), keepdims=True)
@@ -126,8 +155,23 @@ class GosTable:
         """Bound-bound dipole transitions of an entry."""
         chosen = np.flatnonzero(self.line_entry == entry)
         return tuple(
-            Line((int(n), int(l), int(twice_j)), float(offset), float(strength))
-            for (n, l, twice_j), (offset, strength) in zip(
+            Line((int(n), int(ell), int(twice_j)), float(offset), float(strength))
+            for (n, ell, twice_j), (offset, strength) in zip(
                 self.line_final[chosen], self.line_ev[chosen], strict=True
             )
         )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command: compute the table; an interrupted run goes on where it stopped."""
+    from zeroloss_export.physics.generate import generate
+
+    parser = argparse.ArgumentParser(description="Compute the oscillator strengths of all edges.")
+    parser.add_argument("--out", type=Path, required=True, help="npz file to write")
+    parser.add_argument("--jobs", type=int, default=1, help="processes to use")
+    options = parser.parse_args(arguments)
+    generate(options.out, options.jobs).save(options.out)
+
+
+if __name__ == "__main__":
+    main()
