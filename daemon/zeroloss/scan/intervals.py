@@ -53,3 +53,28 @@ class IntervalSet:
         self._ends[left:right] = [end]
         self._total += sum(stop - start for start, stop in new)
         return new
+
+    def remove(self, begin: int, end: int) -> list[tuple[int, int]]:
+        """Take [begin, end) out; returns the parts that were there."""
+        left = bisect_right(self._ends, begin)
+        right = bisect_left(self._begins, end)
+        inside = [
+            (max(begin, start), min(end, stop))
+            for start, stop in zip(
+                self._begins[left:right], self._ends[left:right], strict=True
+            )
+        ]
+        if not inside:
+            return inside
+        outside = [
+            (start, stop)
+            for start, stop in (
+                (self._begins[left], begin),
+                (end, self._ends[right - 1]),
+            )
+            if start < stop
+        ]
+        self._begins[left:right] = [start for start, _ in outside]
+        self._ends[left:right] = [stop for _, stop in outside]
+        self._total -= sum(stop - start for start, stop in inside)
+        return inside

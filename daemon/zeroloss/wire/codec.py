@@ -160,7 +160,7 @@ def decode(parts: Sequence[Part]) -> Message:
             max_map_len=2 * MAX_METADATA,
             max_ext_len=0,
         )
-    except Exception as error:  # msgpack raises half a dozen unrelated types on hostile bytes
+    except Exception as error:  # noqa: BLE001 - msgpack raises half a dozen unrelated types on hostile bytes
         raise WireError(Fault.MALFORMED, f"the header is not msgpack: {error}") from None
     fields = Fields(raw)
     version = fields.integer("v", 0, 1 << 31)

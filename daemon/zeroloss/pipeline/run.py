@@ -1,0 +1,320 @@
+"""One run inside the daemon: what came, what is on the map, when it is finished."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from threading import Lock
+
+import numpy as np
+import numpy.typing as npt
+
+from zeroloss.maps import MapStore
+from zeroloss.outputs import Closing
+from zeroloss.recording import Recorder
+from zeroloss.scan import Coverage, EnergyAxis, IntervalSet, Ledger, ScanGeometry, runs_of
+from zeroloss.wire import (
+    ExitStatus,
+    Heartbeat,
+    LedgerTotals,
+    RunEnd,
+    RunStart,
+    SpectraBlock,
+)
+
+from .analysis import Analysis
+from .passes import PassSums
+from .work import Work, mask_invalid
+
+RATE_WINDOW_S = 2.0
+
+
+class Run:
+    """The state of one run; receives blocks, hands out work, takes results.
+
+    Receiving happens on one thread, processing on others.
+    """
+
+    def __init__(
+        self,
+        start: RunStart,
+        analyses: Sequence[Analysis],
+        *,
+        recorder: Recorder | None,
+        sum_passes_bytes: int,
+    ) -> None:
+        for item in start.ranges:
+            EnergyAxis.of_range(item)
+        self.start = start
+        self.analyses = tuple(analyses)
+        self.packages = tuple(analysis.info for analysis in analyses)
+        self.recorder = recorder
+        self.geometry = ScanGeometry(start.scan)
+        self.ledger = Ledger()
+        self.store = MapStore(start, self.packages)
+        self.deferred = IntervalSet()
+        """Positions that wait in the recording only; guarded by `lock`."""
+        self.lock = Lock()
+        self.sums: PassSums | None = None
+        revisits = start.scan.passes != 1 or start.scan.pattern == "list"
+        if revisits and PassSums.nbytes(self.geometry.pixels, start.ranges) <= sum_passes_bytes:
+            self.sums = PassSums(self.geometry.pixels, start.ranges)
+        self.newest_passes_only = revisits and self.sums is None
+        self.last_message = time.monotonic()
+        self.foreign = 0
+        self._end: RunEnd | None = None
+        self._closing: Closing | None = None
+        self._seen_ns: deque[tuple[float, int]] = deque()
+        self._lag_s = 0.0
+
+    # What the publisher asks.
+
+    def totals(self) -> LedgerTotals:
+        """The ledger of this moment."""
+        return replace(self.ledger.totals(), foreign=self.foreign)
+
+    def gaps(self) -> list[tuple[int, int]]:
+        """Announced spectra that never came, as half-open ranges of positions."""
+        return self.ledger.gaps()
+
+    def lag_s(self) -> float:
+        """Age of the newest mapped spectra since they were received."""
+        return self._lag_s
+
+    def rate_hz(self) -> float:
+        """Spectra mapped per second over the last two seconds."""
+        with self.lock:
+            self._forget_old(time.monotonic())
+            return sum(count for _, count in self._seen_ns) / RATE_WINDOW_S
+
+    @property
+    def ended(self) -> bool:
+        """Whether the source's run end is known."""
+        return self._end is not None
+
+    @property
+    def end(self) -> RunEnd | None:
+        """The source's run end, or the daemon's in its place."""
+        return self._end
+
+    @property
+    def closing(self) -> Closing | None:
+        """Set once the map is finished."""
+        return self._closing
+
+    # Receiving.
+
+    def receive(self, block: SpectraBlock, received_ns: int) -> list[Work]:
+        """Account for a block; returns the work in it. What cannot be used is rejected, counted."""
+        self.last_message = time.monotonic()
+        begin, end = block.first, block.first + block.n
+        fault = self._fault_of(block)
+        beyond = self._beyond(end)
+        new = self.ledger.receive(begin, end)
+        works: list[Work] = []
+        for first, stop in new:
+            positions = np.arange(first, stop, dtype=np.int64)
+            if fault is not None:
+                self.ledger.reject(first, stop, fault)
+                self._mark(block, positions, Coverage.REJECTED, beyond)
+                continue
+            if beyond is not None and stop > beyond:
+                self.ledger.reject(max(first, beyond), stop, "beyond the announced scan")
+                positions = positions[positions < beyond]
+                if len(positions) == 0:
+                    continue
+            part = slice(int(positions[0]) - begin, int(positions[-1]) + 1 - begin)
+            pixels = self._pixels(block, positions)
+            counts = {item.name: block.counts[item.name][part] for item in self.start.ranges}
+            if self.sums is not None:
+                self.sums.add(pixels, {name: self._valid(name, counts[name]) for name in counts})
+                counts = {}
+            self.store.mark(pixels, Coverage.PENDING)
+            works.append(Work(self, positions, pixels, counts, received_ns))
+        return works
+
+    def take_deferred(self, block: SpectraBlock, received_ns: int) -> list[Work]:
+        """The deferred part of a block that was read back from the recording."""
+        with self.lock:
+            inside = self.deferred.remove(block.first, block.first + block.n)
+        works: list[Work] = []
+        for first, stop in inside:
+            positions = np.arange(first, stop, dtype=np.int64)
+            part = slice(first - block.first, stop - block.first)
+            counts = (
+                {item.name: block.counts[item.name][part] for item in self.start.ranges}
+                if self.sums is None
+                else {}
+            )
+            works.append(Work(self, positions, self._pixels(block, positions), counts, received_ns))
+        return works
+
+    def defer(self, work: Work) -> None:
+        """Leave this work to the recording; it stays pending and is caught up later."""
+        with self.lock:
+            self.deferred.add(int(work.positions[0]), int(work.positions[-1]) + 1)
+
+    def heartbeat(self, beat: Heartbeat) -> None:
+        """The source lives and has sent so many spectra."""
+        self.last_message = time.monotonic()
+        self.ledger.announce(beat.spectra)
+
+    def finish(self, end: RunEnd) -> None:
+        """The source is done; a repeated end changes nothing."""
+        self.last_message = time.monotonic()
+        self.ledger.announce(end.spectra)
+        if self._end is None:
+            self._end = end
+
+    def give_up(self, status: ExitStatus, reason: str) -> None:
+        """End the run in the source's place."""
+        if self._end is None:
+            totals = self.ledger.totals()
+            self._end = RunEnd(
+                run=self.start.run,
+                seq=1,
+                t_ns=time.time_ns(),
+                spectra=totals.announced,
+                status=status,
+                reason=reason,
+            )
+
+    # Processing.
+
+    def process(self, works: Sequence[Work]) -> None:
+        """Run the models over these spectra and put the results on the map."""
+        positions = np.concatenate([work.positions for work in works])
+        pixels = np.concatenate([work.pixels for work in works])
+        if not self.analyses:
+            self._reject(positions, pixels, "no model takes this energy range")
+            return
+        if self.sums is not None:
+            counts, passes = self.sums.fetch(pixels)
+        else:
+            counts = {
+                item.name: np.concatenate([work.counts[item.name] for work in works])
+                for item in self.start.ranges
+            }
+            passes = self.geometry.pass_of(positions)
+        values: dict[str, npt.NDArray[np.float32]] = {}
+        usable = np.ones(len(positions), dtype=bool)
+        answered = np.ones(len(positions), dtype=bool)
+        for analysis in self.analyses:
+            spectra = counts[analysis.range.name]
+            if self.sums is None:
+                spectra = self._valid(analysis.range.name, spectra)
+            usable &= np.isfinite(spectra).any(axis=1)
+            outputs = analysis.session.run(
+                spectra.astype(np.float32, copy=False),
+                analysis.range.offset_ev,
+                analysis.range.scale_ev,
+            )
+            for key, output in analysis.layers:
+                array = outputs[output.name]
+                answered &= np.isfinite(array).reshape(len(array), -1).all(axis=1)
+                values[key] = array
+        good = usable & answered
+        if not good.all():
+            self._reject(positions[~usable], pixels[~usable], "no valid channel")
+            bad = usable & ~answered
+            self._reject(positions[bad], pixels[bad], "the model gave no finite answer")
+        self.store.write(
+            pixels[good], {key: array[good] for key, array in values.items()}, passes[good]
+        )
+        self.ledger.process(np.sort(positions[good]))
+        self._note_progress(len(positions), works[-1].received_ns)
+
+    def refuse(self, works: Sequence[Work], reason: str) -> None:
+        """Give these spectra up for a reason that the ledger keeps."""
+        for work in works:
+            self._reject(work.positions, work.pixels, reason)
+
+    # Closing.
+
+    def settled(self, repair_s: float) -> bool:
+        """Whether nothing more can be expected: ended, nothing pending, no hole that may fill."""
+        if self._end is None:
+            return False
+        totals = self.ledger.totals()
+        if totals.pending:
+            return False
+        return totals.missed == 0 or time.monotonic() - self.last_message > repair_s
+
+    def mark_lost(self) -> None:
+        """Show every announced spectrum that never came as lost on the map."""
+        if self.geometry.per_pass is None:
+            return
+        for begin, end in self.ledger.gaps():
+            last = min(end, begin + self.geometry.pixels)
+            self.store.mark(self.geometry.pixel_of(np.arange(begin, last)), Coverage.LOST)
+
+    def close(self, closing: Closing) -> None:
+        """The map is finished and written."""
+        self._closing = closing
+
+    # Inside.
+
+    def _fault_of(self, block: SpectraBlock) -> str | None:
+        if block.schema != self.start.schema:
+            return "another schema than the run start"
+        for item in self.start.ranges:
+            array = block.counts.get(item.name)
+            if array is None:
+                return f"energy range {item.name} is missing"
+            if array.shape[1] != item.size or array.dtype.name != item.dtype:
+                return f"energy range {item.name} of another size or dtype than announced"
+        if self.geometry.per_pass is None:
+            if block.pixels is None:
+                return "a listed scan without its pixels"
+            if int(block.pixels.max()) >= self.geometry.pixels:
+                return "a pixel outside the map"
+        return None
+
+    def _beyond(self, end: int) -> int | None:
+        known = [count for count in (self.start.expected, self.geometry.expected) if count]
+        return min(known) if known and end > min(known) else None
+
+    def _pixels(
+        self, block: SpectraBlock, positions: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.uint32]:
+        if self.geometry.per_pass is not None:
+            return self.geometry.pixel_of(positions)
+        assert block.pixels is not None
+        return block.pixels[positions - block.first].copy()
+
+    def _mark(
+        self,
+        block: SpectraBlock,
+        positions: npt.NDArray[np.int64],
+        state: Coverage,
+        beyond: int | None,
+    ) -> None:
+        if self.geometry.per_pass is not None:
+            inside = positions if beyond is None else positions[positions < beyond]
+            self.store.mark(self.geometry.pixel_of(inside), state)
+
+    def _valid(self, name: str, counts: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        spectra, masked = mask_invalid(counts, self.start.range(name).saturation)
+        if masked:
+            self.ledger.mask_channels(masked)
+        return spectra
+
+    def _reject(
+        self, positions: npt.NDArray[np.int64], pixels: npt.NDArray[np.uint32], reason: str
+    ) -> None:
+        for begin, end in runs_of(np.sort(positions)):
+            self.ledger.reject(begin, end, reason)
+        self.store.mark(pixels, Coverage.REJECTED)
+
+    def _note_progress(self, count: int, received_ns: int) -> None:
+        now = time.monotonic()
+        with self.lock:
+            self._seen_ns.append((now, count))
+            self._forget_old(now)
+            self._lag_s = max(0.0, (time.time_ns() - received_ns) * 1e-9)
+
+    def _forget_old(self, now: float) -> None:
+        while self._seen_ns and now - self._seen_ns[0][0] > RATE_WINDOW_S:
+            self._seen_ns.popleft()
