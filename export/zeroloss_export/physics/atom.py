@@ -106,7 +106,7 @@ class Atom:
         return np.where(radius < self.radius[0], -float(self.atomic_number), inside)
 
     def bound_states(self, ell: int, twice_j: int, largest_n: int) -> list[BoundOrbital]:
-        """The lowest states of a symmetry in the atom's potential, n = ell + 1 .. largest_n."""
+        """The lowest states of a symmetry in the atom's potential, n = l + 1 .. largest_n."""
         k = kappa(ell, twice_j)
         energies, vectors = self._diagonalise(k, largest_n - ell)
         half = len(vectors) // 2
@@ -155,14 +155,17 @@ class Atom:
         outside = self._cumulative(density / r)
         hartree = inside / r + outside[-1] - outside
         exchange = -1.5 * (3 * np.maximum(density, 1e-30) / (4 * np.pi**2 * r * r)) ** (1 / 3)
-        return np.minimum(r * (hartree + exchange) - self.atomic_number, -1.0)
+        field: FloatArray = np.minimum(r * (hartree + exchange) - self.atomic_number, -1.0)
+        return field
 
     def _cumulative(self, values: FloatArray) -> FloatArray:
         """Integral from 0 to every radius, trapezoidal in ln r with end correction."""
         scaled = values * self.radius
-        total = np.concatenate(([0.0], np.cumsum((scaled[1:] + scaled[:-1]) / 2))) * self._log_step
+        total: FloatArray = np.zeros_like(scaled)
+        total[1:] = np.cumsum((scaled[1:] + scaled[:-1]) / 2) * self._log_step
         slope = np.gradient(scaled, self._log_step)
-        return total - self._log_step**2 / 12 * (slope - slope[0]) + scaled[0] / 3
+        total += scaled[0] / 3 - self._log_step**2 / 12 * (slope - slope[0])
+        return total
 
     def _diagonalise(self, k: int, count: int) -> tuple[FloatArray, FloatArray]:
         """The lowest ``count`` positive-energy states of a kappa: energies and coefficients."""

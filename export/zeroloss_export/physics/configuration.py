@@ -34,12 +34,12 @@ _EXCEPTIONS: Final[dict[int, dict[tuple[int, int], int]]] = {
 
 
 def kappa(ell: int, twice_j: int) -> int:
-    """Dirac quantum number: -(ell + 1) for j = ell + 1/2, ell for j = ell - 1/2."""
+    """Dirac quantum number: -(l + 1) for j = l + 1/2, l for j = l - 1/2."""
     return -(ell + 1) if twice_j == 2 * ell + 1 else ell
 
 
 def spin_orbit_pair(ell: int) -> tuple[int, ...]:
-    """Both 2j of an ell, ascending; one for ell = 0."""
+    """Both 2j of an l, ascending; one for l = 0."""
     return (2 * ell - 1, 2 * ell + 1) if ell else (1,)
 
 

@@ -44,7 +44,7 @@ class RadialMesh:
         first = 1e-5 / atomic_number
 
         def uniform(r: FloatArray) -> FloatArray:
-            return stretch * np.log(r) + r
+            return np.asarray(stretch * np.log(r) + r)
 
         low, high = uniform(np.array([first, _OUTER_RADIUS]))
         steps = max(_MIN_POINTS, int((high - low) * wave_number * _POINTS_PER_RADIAN))

@@ -80,7 +80,8 @@ class AngleGrid:
         fraction = (np.arange(_SUBDIVISIONS) + 0.5) / _SUBDIVISIONS
         low, high = self.edges[:-1, None], self.edges[1:, None]
         angle = low + (high - low) * fraction
-        return disc_overlap(angle, a[..., None, None], b[..., None, None]).mean(axis=-1)
+        overlap = disc_overlap(angle, a[..., None, None], b[..., None, None])
+        return np.asarray(overlap.mean(axis=-1))
 
 
 def angular_integrand(
@@ -113,7 +114,8 @@ def angular_integrand(
         4 * np.pi * BOHR_SQUARED_BARN * RYDBERG_EV**2
         / (energy_loss_ev * half_mass_velocity_squared_ev(beam_ev))
     )  # fmt: skip
-    return prefactor * (strength[1:] + strength[:-1]) * np.diff(log_q, axis=0)
+    per_bin: FloatArray = prefactor * (strength[1:] + strength[:-1]) * np.diff(log_q, axis=0)
+    return per_bin
 
 
 def cross_section(
@@ -149,4 +151,5 @@ def _interpolate(log_q: FloatArray, nodes: FloatArray, log_gos: FloatArray) -> F
     fraction = position - index
     column = np.arange(log_gos.shape[1])
     low = values[index, column]
-    return low + fraction * (values[index + 1, column] - low)
+    between: FloatArray = low + fraction * (values[index + 1, column] - low)
+    return between

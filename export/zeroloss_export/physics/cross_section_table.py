@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from zeroloss_export.physics.cross_section import AngleGrid, angular_integrand
 from zeroloss_export.physics.edges import subshell
+from zeroloss_export.physics.entries import SubshellEntries
 from zeroloss_export.physics.table import GosTable
 
 FloatArray = NDArray[np.float64]
@@ -21,11 +22,10 @@ RANK: Final = 6
 BEAM_KEV: Final = (60.0, 80.0, 100.0, 120.0, 200.0, 300.0)
 ALPHA_MRAD: Final = (1.0, 3.0, 6.0, 10.0, 15.0, 21.0, 28.0, 36.0)
 BETA_MRAD: Final = tuple(float(beta) for beta in np.geomspace(1.0, 110.0, 16))
-_MAX_SIZE: Final = 1 << 28
 
 
 @dataclass(frozen=True, eq=False)
-class CrossSectionTable:
+class CrossSectionTable(SubshellEntries):
     """dsigma/dE = sum over r of coeff[..., r] * basis[entry, r, energy], in barn/eV per atom.
 
     beam_kev [n_E0], alpha_mrad [n_alpha], beta_mrad [n_beta]: the grid, ascending
@@ -125,19 +125,6 @@ class CrossSectionTable:
         return table
 
     @cached_property
-    def _positions(self) -> dict[tuple[str, bool], int]:
-        keys = zip(self.labels, self.core_hole.tolist(), strict=True)
-        return {key: entry for entry, key in enumerate(keys)}
-
-    def entry(self, label: str, core_hole: bool = False) -> int:
-        """Index of a subshell's entry; KeyError if there is none."""
-        found = self._positions.get((label, core_hole))
-        if found is None:
-            kind = "core-hole" if core_hole else "frozen-core"
-            raise KeyError(f"expected a {kind} entry of the table, got {label!r}")
-        return found
-
-    @cached_property
     def core_hole_entry(self) -> NDArray[np.int64]:
         """For every entry its core-hole variant, or -1 where there is none, shape [n_sub]."""
         return np.array([self._positions.get((label, True), -1) for label in self.labels])
@@ -166,11 +153,13 @@ class CrossSectionTable:
         spectrum = coeff @ self.basis[entry]
         above = np.asarray(energy_loss_ev, dtype=np.float64) - self.onset_ev[entry]
         position = np.log(np.maximum(above, self.energy_ev[0]))
-        return np.where(above >= 0, np.interp(position, np.log(self.energy_ev), spectrum), 0.0)
+        value = np.interp(position, np.log(self.energy_ev), np.maximum(spectrum, 0.0))
+        return np.where(above >= 0, value, 0.0)
 
 
 def _between(axis: FloatArray, value: float, array: FloatArray) -> FloatArray:
     """Linear interpolation of ``array`` along its first dimension over the axis' logarithm."""
     position = float(np.interp(np.log(value), np.log(axis), np.arange(len(axis))))
     low = min(int(position), len(axis) - 2)
-    return array[low] + (position - low) * (array[low + 1] - array[low])
+    between: FloatArray = array[low] + (position - low) * (array[low + 1] - array[low])
+    return between

@@ -29,7 +29,7 @@ _COLUMNS: Final = ("element", "subshell", "onset_ev")
 
 @dataclass(frozen=True, slots=True)
 class Subshell:
-    """One ionised subshell, e.g. ``Subshell("Ti", "L3", 453.8)``; ``onset_ev`` is its edge."""
+    """One ionised subshell, e.g. ``Subshell("Ti", "L3", 455.5)``; ``onset_ev`` is its edge."""
 
     element: str
     name: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Final
@@ -39,25 +40,24 @@ def element_table(element: str) -> GosTable:
     )
 
 
-def generate(out: Path, jobs: int = 1) -> GosTable:
-    """The table of all elements, frozen-core entries first, each in the order of ``subshells``.
+def generate(out: Path, jobs: int = 1, elements: Sequence[str] = ELEMENTS) -> GosTable:
+    """The table of the elements, frozen-core entries first, each in the order of ``subshells``.
 
     Finished elements are kept in a folder beside ``out`` until it is written, so that a second
     call computes only what is missing.
     """
     folder = out.with_suffix(".parts")
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [element for element in ELEMENTS if not (folder / f"{element}.npz").exists()]
+    missing = [element for element in elements if not (folder / f"{element}.npz").exists()]
     started = time.monotonic()
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         running = {pool.submit(_write_part, element, folder): element for element in missing}
         for done, future in enumerate(as_completed(running), start=1):
             future.result()
             seconds = time.monotonic() - started
-            print(
-                f"{running[future]:2s} {done}/{len(missing)} elements, {seconds:.0f} s", flush=True
-            )
-    parts = [folder / f"{element}.npz" for element in ELEMENTS]
+            element = running[future]
+            print(f"{element:2s} {done}/{len(missing)} elements, {seconds:.0f} s", flush=True)
+    parts = [folder / f"{element}.npz" for element in elements]
     table = GosTable.concatenate(GosTable.load(part) for part in parts)
     order = [
         table.entry(subshell.label, core_hole)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -16,18 +15,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from zeroloss_export.physics.edges import subshell
+from zeroloss_export.physics.entries import SubshellEntries
 from zeroloss_export.physics.gos import Line
 
 FloatArray = NDArray[np.float64]
 
 _SHIPPED: Final = "gos.npz"
 _FLOOR: Final = 1e-9
-_MAX_ENTRIES: Final = 4096
-_MAX_GRID: Final = 512
+_WHITE_LINE_WINDOW_EV: Final = 50.0
 
 
 @dataclass(frozen=True, eq=False)
-class GosTable:
+class GosTable(SubshellEntries):
     """Generalised oscillator strengths df/dE(q, E) of subshells.
 
     energy_ev    [energy]            energy above the onset, ascending
@@ -59,14 +59,11 @@ class GosTable:
                 return cls.load(shipped)
         with np.load(path, allow_pickle=False) as file:
             log_gos = file["log_gos"]
-            if (
-                log_gos.ndim != 3
-                or len(log_gos) > _MAX_ENTRIES
-                or max(log_gos.shape[1:]) > _MAX_GRID
-            ):
+            expected = tuple(len(file[name]) for name in ("labels", "momentum_au", "energy_ev"))
+            if log_gos.shape != expected:
                 raise ValueError(
-                    f"{path}: expected log_gos [entry, momentum, energy] of at most "
-                    f"{_MAX_ENTRIES} entries, got shape {log_gos.shape}"
+                    f"{path}: expected log_gos [entry, momentum, energy] of shape {expected}, "
+                    f"got {log_gos.shape}; compute the table anew"
                 )
             scale = file["log_scale"].astype(np.float32)[:, None, None]
             return cls(
@@ -135,22 +132,6 @@ class GosTable:
             line_ev=self.line_ev.astype(np.float32),
         )
 
-    @cached_property
-    def _positions(self) -> dict[tuple[str, bool], int]:
-        keys = zip(self.labels, self.core_hole.tolist(), strict=True)
-        return {key: entry for entry, key in enumerate(keys)}
-
-    def __contains__(self, key: tuple[str, bool]) -> bool:
-        return key in self._positions
-
-    def entry(self, label: str, core_hole: bool = False) -> int:
-        """Index of a subshell's entry; KeyError if the table has none."""
-        found = self._positions.get((label, core_hole))
-        if found is None:
-            kind = "core-hole" if core_hole else "frozen-core"
-            raise KeyError(f"expected a {kind} entry of the table, got {label!r}")
-        return found
-
     def lines(self, entry: int) -> tuple[Line, ...]:
         """Bound-bound dipole transitions of an entry."""
         chosen = np.flatnonzero(self.line_entry == entry)
@@ -160,6 +141,17 @@ class GosTable:
                 self.line_final[chosen], self.line_ev[chosen], strict=True
             )
         )
+
+    def white_line_ratio(self, entry: int) -> float:
+        """Hole-weighted strength of the lines into l + 1, over the first 50 eV of the continuum.
+
+        Both in the dipole limit; 0 for a filled shell, about 1 for Ti L3, 2.5 for La M5.
+        """
+        wanted = subshell(self.labels[entry]).orbital[1] + 1
+        white = sum(line.strength for line in self.lines(entry) if line.final[1] == wanted)
+        energy = np.linspace(self.energy_ev[0], _WHITE_LINE_WINDOW_EV, 501)
+        dipole = np.interp(np.log(energy), np.log(self.energy_ev), self.gos[entry, 0])
+        return white / float(np.trapezoid(dipole, energy))
 
 
 def main(arguments: list[str] | None = None) -> None:
