@@ -14,6 +14,7 @@ from zeroloss.scan import AxisError, EnergyAxis
 from zeroloss.wire.limits import MAX_CHANNELS, MAX_TEXT
 
 from ._errors import SpectrumFileError
+from ._holes import on_even_axis
 
 _MAX_SPECTRA = 1 << 20
 _MAX_VALUES = 1 << 28
@@ -27,7 +28,10 @@ _CAPS = {
 
 @dataclass(frozen=True, slots=True)
 class NamedSpectrum:
-    """One spectrum: counts float64 [channels] with NaN and negative counts as they are."""
+    """One spectrum: counts float64 [channels] with NaN and negative counts as they are.
+
+    Channels that the file's list of energies leaves out are NaN: not measured.
+    """
 
     name: str
     axis: EnergyAxis
@@ -98,7 +102,7 @@ def _spectra(arrays: dict[str, npt.NDArray[np.generic]]) -> Iterator[NamedSpectr
                 f"spectrum {text[:80]!r} has {end - begin} channels: the cap is {MAX_CHANNELS}"
             )
         try:
-            axis = EnergyAxis.from_energies(energy[begin:end])
+            axis, filled, _ = on_even_axis(energy[begin:end], counts[begin:end].astype(np.float64))
         except AxisError as error:
             raise SpectrumFileError(f"spectrum {text[:80]!r}: {error}") from None
-        yield NamedSpectrum(text[:MAX_TEXT], axis, counts[begin:end].astype(np.float64))
+        yield NamedSpectrum(text[:MAX_TEXT], axis, filled)

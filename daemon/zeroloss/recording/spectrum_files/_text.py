@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ._errors import SpectrumFileError
+from ._holes import on_even_axis
 from ._signal import Signal
 
 TEXT_SUFFIXES = frozenset({"txt", "csv", "tsv", "dat", "xy"})
@@ -20,7 +21,7 @@ def read_text(path: Path) -> list[Signal]:
     """The one spectrum of a text file with the columns energy (eV) and counts.
 
     Lines before the numbers are skipped; columns are separated by white space, commas or
-    semicolons.
+    semicolons; channels left out of the list are NaN (not measured).
     """
     if path.stat().st_size > _MAX_BYTES:
         raise SpectrumFileError(f"a text file of more than {_MAX_BYTES >> 20} MiB")
@@ -47,5 +48,6 @@ def read_text(path: Path) -> list[Signal]:
     if not rows:
         raise SpectrumFileError("no numbers in it; expected two columns, energy in eV and counts")
     energy, counts = np.asarray(rows, dtype=np.float64).T
-    axis = {"name": "Energy loss", "units": "eV", "axis": energy}
-    return [Signal.of(np.ascontiguousarray(counts), [axis], {"General": {"title": path.stem}})]
+    even, filled, _ = on_even_axis(energy, np.ascontiguousarray(counts))
+    axis = {"name": "Energy loss", "units": "eV", "offset": even.offset_ev, "scale": even.scale_ev}
+    return [Signal.of(filled, [axis], {"General": {"title": path.stem}})]
