@@ -1,1 +1,8 @@
+"""Maps: layers with coverage in memory, and the file that HyperSpy opens."""
 
+from __future__ import annotations
+
+from .errors import MapFileError, MapSizeError
+from .store import DEFAULT_MAX_BYTES, MapStore
+
+__all__ = ["DEFAULT_MAX_BYTES", "MapFileError", "MapSizeError", "MapStore"]

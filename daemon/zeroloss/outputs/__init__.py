@@ -1,1 +1,18 @@
+"""Outputs: live maps over ZeroMQ, metrics and health over HTTP."""
 
+from __future__ import annotations
+
+from .errors import EndpointError
+from .health import HealthServer
+from .metrics import Metrics
+from .publisher import Publisher
+from .run import Closing, PublishedRun
+
+__all__ = [
+    "Closing",
+    "EndpointError",
+    "HealthServer",
+    "Metrics",
+    "PublishedRun",
+    "Publisher",
+]

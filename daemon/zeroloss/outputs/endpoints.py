@@ -1,0 +1,53 @@
+"""Addresses to bind: loopback unless allowed otherwise, and one clear sentence when taken."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+import zmq
+
+from .errors import EndpointError
+
+_TCP = re.compile(r"tcp://(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:\[\]/]+):(?P<port>\d{1,5}|\*)")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def check_host(what: str, host: str, allow_remote: bool) -> None:
+    """`EndpointError` when other machines could reach the address and that was not allowed."""
+    if not allow_remote and not is_loopback(host):
+        raise EndpointError(
+            f"{what}: {host} can be reached from other machines; bind 127.0.0.1, or allow remote "
+            "access explicitly"
+        )
+
+
+def bind(socket: zmq.Socket[bytes], what: str, endpoint: str, allow_remote: bool) -> str:
+    """Bind `tcp://host:port` (port 0 or * for any free one) and return the real address."""
+    match = _TCP.fullmatch(endpoint)
+    if match is None:
+        raise EndpointError(
+            f"{what}: expected an address like tcp://127.0.0.1:5551, got {endpoint}"
+        )
+    check_host(what, match["host"], allow_remote)
+    if match["host"].startswith("["):
+        socket.setsockopt(zmq.IPV6, 1)
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        if error.errno == zmq.EADDRINUSE:
+            raise EndpointError(
+                f"{what}: {endpoint} is already taken; is another zeroloss running? Stop it or "
+                "choose another port"
+            ) from None
+        raise EndpointError(f"{what}: cannot bind {endpoint}: {error.strerror}") from None
+    return str(socket.getsockopt_string(zmq.LAST_ENDPOINT)).rstrip("\0")

@@ -1,0 +1,55 @@
+"""What the publisher needs to know of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from zeroloss.maps import MapStore
+from zeroloss.wire import ExitStatus, LedgerTotals, PackageInfo, RunStart
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """How a map ended, and the labels found per probability layer."""
+
+    status: ExitStatus
+    reason: str = ""
+    detected: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+class PublishedRun(Protocol):
+    """A run as the publisher sees it; every member is read from the publisher's thread."""
+
+    @property
+    def start(self) -> RunStart:
+        """The run as its source announced it."""
+
+    @property
+    def packages(self) -> tuple[PackageInfo, ...]:
+        """What fills the map."""
+
+    @property
+    def store(self) -> MapStore:
+        """The map."""
+
+    def totals(self) -> LedgerTotals:
+        """The ledger of this moment."""
+
+    def lag_s(self) -> float:
+        """Age of the newest mapped spectrum since the daemon received it; finite."""
+
+    def rate_hz(self) -> float:
+        """Spectra mapped per second of late; finite."""
+
+    def gaps(self) -> list[tuple[int, int]]:
+        """Announced spectra that have not come, as half-open ranges of positions."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the source's end of the run is known."""
+
+    @property
+    def closing(self) -> Closing | None:
+        """Set once nothing more will be written to the map."""
