@@ -1,1 +1,24 @@
+"""Model packages: manifest, store, and the session that runs them."""
 
+from __future__ import annotations
+
+from .errors import InferenceError, InstallError, ModelError, PackageError, ProviderError
+from .manifest import Manifest
+from .package import ModelPackage, load_package
+from .provider import Provider
+from .session import ModelSession
+from .store import ModelStore
+
+__all__ = [
+    "InferenceError",
+    "InstallError",
+    "Manifest",
+    "ModelError",
+    "ModelPackage",
+    "ModelSession",
+    "ModelStore",
+    "PackageError",
+    "Provider",
+    "ProviderError",
+    "load_package",
+]
