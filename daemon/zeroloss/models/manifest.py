@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from zeroloss.wire.limits import MAX_DIMS, MAX_LABELS, MAX_OUTPUTS
+
 MANIFEST_FORMAT: Literal[1] = 1
 INPUT_NAMES = ("counts", "offset_ev", "scale_ev")
 
@@ -16,7 +18,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Graph(_Strict):
@@ -63,7 +65,9 @@ class Buckets(_Strict):
     """
 
     cpu: Annotated[int, Field(ge=1, le=64)] = 8
-    gpu: Annotated[tuple[int, ...], Field(min_length=1, max_length=8)] = (8, 32, 128, 512)
+    gpu: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=8)
+    ] = (8, 32, 128, 512)
 
 
 class Output(_Strict):
@@ -71,9 +75,13 @@ class Output(_Strict):
 
     name: Name
     kind: Literal["probability", "scalar", "spectrum", "label"]
-    shape: tuple[Annotated[int, Field(ge=1, le=1 << 16)], ...] = ()
-    labels: tuple[str, ...] = ()
-    unit: str = ""
+    shape: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=1 << 16)], ...], Field(max_length=MAX_DIMS - 1)
+    ] = ()
+    labels: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(max_length=MAX_LABELS)
+    ] = ()
+    unit: Annotated[str, Field(max_length=64)] = ""
     uncertainty: Name | None = None
     """Name of the output that holds this one's uncertainty (one standard deviation)."""
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -85,6 +93,8 @@ class Output(_Strict):
             raise ValueError(
                 f"output {self.name}: {len(self.labels)} labels do not fit shape {self.shape}"
             )
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"output {self.name}: labels are not unique")
         if self.kind == "probability" and (not self.labels or self.threshold is None):
             raise ValueError(f"output {self.name}: a probability needs labels and a threshold")
         return self
@@ -112,7 +122,7 @@ class Manifest(_Strict):
     graph: Graph
     takes: Takes
     buckets: Buckets = Buckets()
-    outputs: Annotated[tuple[Output, ...], Field(min_length=1, max_length=64)]
+    outputs: Annotated[tuple[Output, ...], Field(min_length=1, max_length=MAX_OUTPUTS)]
     trained: Trained
 
     @model_validator(mode="after")
