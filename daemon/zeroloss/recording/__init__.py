@@ -1,1 +1,9 @@
+"""Recording of the raw stream, and the reader that recovers it whatever happened to the disk."""
 
+from __future__ import annotations
+
+from ._errors import RecordingError
+from .recorded_run import RecordedMessage, RecordedRun, find_runs
+from .recorder import Recorder
+
+__all__ = ["RecordedMessage", "RecordedRun", "Recorder", "RecordingError", "find_runs"]
