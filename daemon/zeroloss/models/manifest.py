@@ -5,6 +5,7 @@ The contract between training and daemon; specified in docs/model-package.md.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -12,13 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from zeroloss.wire.limits import MAX_DIMS, MAX_LABELS, MAX_OUTPUTS
 
 MANIFEST_FORMAT: Literal[1] = 1
+MAX_VALUES = 1 << 16
+"""Values of one output for one spectrum."""
 INPUT_NAMES = ("counts", "offset_ev", "scale_ev")
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Graph(_Strict):
@@ -92,6 +97,10 @@ class Output(_Strict):
         if self.labels and (len(self.shape) != 1 or self.shape[0] != len(self.labels)):
             raise ValueError(
                 f"output {self.name}: {len(self.labels)} labels do not fit shape {self.shape}"
+            )
+        if math.prod(self.shape) > MAX_VALUES:
+            raise ValueError(
+                f"output {self.name}: shape {self.shape} is more than {MAX_VALUES} values"
             )
         if len(set(self.labels)) != len(self.labels):
             raise ValueError(f"output {self.name}: labels are not unique")
