@@ -18,6 +18,7 @@ _TAIL_START: Final = 0.85 * _OUTER_RADIUS
 _TAIL_SAMPLES: Final = 60
 _POINTS_PER_RADIAN: Final = 6
 _MIN_POINTS: Final = 2500
+_FIRST_AMPLITUDE: Final = 1e-100  # waves of large l grow by up to 1e160 on their way out
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +76,8 @@ def continuum(
     potential = atom.potential_times_r(mesh.fine_radius) / mesh.fine_radius
     charge = atom.atomic_number / C
     gamma = np.sqrt(k * k - charge * charge)
-    p = np.ones_like(k)
-    q = np.where(k < 0, -charge / (gamma - k), (k + gamma) / charge)
+    p = np.full_like(k, _FIRST_AMPLITUDE)
+    q = p * np.where(k < 0, -charge / (gamma - k), (k + gamma) / charge)
     large = np.empty((stored, *k.shape))
     small = np.empty((stored, *k.shape))
     large[0], small[0] = p, q

@@ -29,13 +29,13 @@ _BEAM_EV = (1e4, 1e6)
 
 
 def wave_number_au(kinetic_ev: ArrayLike) -> FloatArray:
-    """Relativistic electron wave number in 1/bohr (Egerton 2011, appendix E: p c / (hbar c))."""
+    """Relativistic electron wave number in 1/bohr, p c / (hbar c)."""
     kinetic = np.asarray(kinetic_ev, dtype=np.float64)
     return np.sqrt(kinetic * (kinetic + 2 * ELECTRON_REST_EV)) / HBAR_C_EV_BOHR
 
 
 def half_mass_velocity_squared_ev(beam_ev: float) -> float:
-    """T = m v^2 / 2 in eV with the rest mass m and the relativistic v (Egerton 2011, eq. 3.16)."""
+    """T = m v^2 / 2 in eV with the rest mass m and the relativistic v (Egerton 2011)."""
     gamma = 1 + beam_ev / ELECTRON_REST_EV
     return 0.5 * ELECTRON_REST_EV * (1 - gamma**-2)
 

@@ -20,7 +20,7 @@ FloatArray = NDArray[np.float64]
 
 RANK: Final = 6
 BEAM_KEV: Final = (60.0, 80.0, 100.0, 120.0, 200.0, 300.0)
-ALPHA_MRAD: Final = (1.0, 3.0, 6.0, 10.0, 15.0, 21.0, 28.0, 36.0)
+ALPHA_MRAD: Final = tuple(float(alpha) for alpha in np.geomspace(1.0, 36.0, 12))
 BETA_MRAD: Final = tuple(float(beta) for beta in np.geomspace(1.0, 110.0, 16))
 
 

@@ -2,7 +2,8 @@
 
 df/dE(q, E) = N (2 E / q^2) sum over final kappa' and multipoles L of
 (2 j' + 1) (2 L + 1) (j L j'; 1/2 0 -1/2)^2 |integral of (P P' + Q Q') j_L(q r) dr|^2
-for N electrons; the Dirac form of M. Inokuti, Rev. Mod. Phys. 43 (1971) 297, eqs. 2.14 and 4.20.
+for N electrons: the definition of M. Inokuti, Rev. Mod. Phys. 43 (1971) 297, with exp(i q r)
+expanded in multipoles between central-field Dirac orbitals.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from zeroloss_export.physics.continuum import RadialMesh, continuum
 
 FloatArray = NDArray[np.float64]
 
-MULTIPOLES: Final = 8
+MULTIPOLES: Final = 16
+"""Largest multipole; the Bethe ridge of loosely bound orbitals at 100 mrad needs this many."""
 _NEGLIGIBLE_DENSITY: Final = 1e-9
 _LARGEST_N: Final = 6
 
@@ -149,7 +151,7 @@ def bound_lines(atom: Atom, state: BoundOrbital) -> tuple[Line, ...]:
 
 
 def allowed_multipoles(initial: Orbital, final_l: int, final_j: int) -> list[int]:
-    """Multipoles up to 8 that connect two symmetries: parity and the triangle of j."""
+    """Multipoles that connect two symmetries: parity and the triangle of j."""
     _, ell, twice_j = initial
     return [
         multipole
