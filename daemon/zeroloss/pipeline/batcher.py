@@ -71,9 +71,7 @@ class Batcher:
     def take(self, limit: Callable[[Work], int], timeout_s: float) -> list[Work]:
         """Work of one run, at most `limit(first)` spectra in all; empty after `timeout_s`."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._closed or self._live or self._backlog, timeout_s
-            )
+            self._changed.wait_for(lambda: self._closed or self._live or self._backlog, timeout_s)
             queue = self._live or self._backlog
             if not queue:
                 return []

@@ -19,8 +19,8 @@ WAIT_S = 0.1
 class LocalExecutor:
     """`workers` threads of this process, all on the same model sessions.
 
-    ONNX Runtime releases the interpreter while it computes. Batches may finish out of order; maps do
-    not care. `observe` is told the size of each batch and the seconds it took.
+    ONNX Runtime releases the interpreter while it computes. Batches may finish out of order; maps
+    do not care. `observe` is told the size of each batch and the seconds it took.
     """
 
     def __init__(
@@ -56,9 +56,7 @@ class LocalExecutor:
 
     def limit(self, work: Work) -> int:
         """Most spectra of one batch such that the models answer within the latency budget."""
-        per_spectrum = sum(
-            analysis.session.seconds_per_spectrum for analysis in work.run.analyses
-        )
+        per_spectrum = sum(analysis.session.seconds_per_spectrum for analysis in work.run.analyses)
         if per_spectrum <= 0:
             return MAX_BATCH
         bucket = max(analysis.session.smallest_bucket for analysis in work.run.analyses)
@@ -72,7 +70,7 @@ class LocalExecutor:
             begin = time.perf_counter()
             try:
                 batch[0].run.process(batch)
-            except Exception as error:  # noqa: BLE001 - one bad batch must not end the run
+            except Exception as error:
                 self.failures += 1
                 log.exception("a batch of %d spectra failed", sum(map(len, batch)))
                 batch[0].run.refuse(batch, f"model failure: {type(error).__name__}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from threading import Lock
 
 import numpy as np
@@ -42,7 +41,6 @@ class Run:
         start: RunStart,
         analyses: Sequence[Analysis],
         *,
-        recorder: Recorder | None,
         sum_passes_bytes: int,
     ) -> None:
         for item in start.ranges:
@@ -50,7 +48,7 @@ class Run:
         self.start = start
         self.analyses = tuple(analyses)
         self.packages = tuple(analysis.info for analysis in analyses)
-        self.recorder = recorder
+        self.recorder: Recorder | None = None
         self.geometry = ScanGeometry(start.scan)
         self.ledger = Ledger()
         self.store = MapStore(start, self.packages)
@@ -61,19 +59,23 @@ class Run:
         revisits = start.scan.passes != 1 or start.scan.pattern == "list"
         if revisits and PassSums.nbytes(self.geometry.pixels, start.ranges) <= sum_passes_bytes:
             self.sums = PassSums(self.geometry.pixels, start.ranges)
-        self.newest_passes_only = revisits and self.sums is None
+        self.newest_pass_only = revisits and self.sums is None
         self.last_message = time.monotonic()
-        self.foreign = 0
         self._end: RunEnd | None = None
         self._closing: Closing | None = None
         self._seen_ns: deque[tuple[float, int]] = deque()
         self._lag_s = 0.0
 
+    @property
+    def name(self) -> str:
+        """The first eight hex digits of the run's uid, for log lines."""
+        return self.start.run[:4].hex()
+
     # What the publisher asks.
 
     def totals(self) -> LedgerTotals:
         """The ledger of this moment."""
-        return replace(self.ledger.totals(), foreign=self.foreign)
+        return self.ledger.totals()
 
     def gaps(self) -> list[tuple[int, int]]:
         """Announced spectra that never came, as half-open ranges of positions."""
@@ -118,7 +120,7 @@ class Run:
             positions = np.arange(first, stop, dtype=np.int64)
             if fault is not None:
                 self.ledger.reject(first, stop, fault)
-                self._mark(block, positions, Coverage.REJECTED, beyond)
+                self._mark(positions, Coverage.REJECTED, beyond)
                 continue
             if beyond is not None and stop > beyond:
                 self.ledger.reject(max(first, beyond), stop, "beyond the announced scan")
@@ -284,13 +286,7 @@ class Run:
         assert block.pixels is not None
         return block.pixels[positions - block.first].copy()
 
-    def _mark(
-        self,
-        block: SpectraBlock,
-        positions: npt.NDArray[np.int64],
-        state: Coverage,
-        beyond: int | None,
-    ) -> None:
+    def _mark(self, positions: npt.NDArray[np.int64], state: Coverage, beyond: int | None) -> None:
         if self.geometry.per_pass is not None:
             inside = positions if beyond is None else positions[positions < beyond]
             self.store.mark(self.geometry.pixel_of(inside), state)

@@ -1,0 +1,42 @@
+# Two commands: `make demo` and `make test`. Both create .venv and install what they need.
+PYTHON ?= python3
+ARGS ?=
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
+BIN := .venv/bin
+endif
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+.PHONY: demo test check format clean
+
+demo: .venv/installed-demo
+	$(BIN)/zeroloss demo $(ARGS)
+
+test: .venv/installed-test check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+
+check: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+format: .venv/installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.venv/bin-ready:
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/installed-demo: .venv/bin-ready pyproject.toml constraints.txt
+	$(PIP) --editable ".[cpu]"
+	touch $@
+
+.venv/installed-test: .venv/bin-ready pyproject.toml constraints.txt
+	$(PIP) --editable ".[cpu,export,hyperspy,test]"
+	touch $@ .venv/installed-demo
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache

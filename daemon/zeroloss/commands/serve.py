@@ -1,0 +1,74 @@
+"""`zeroloss serve`: the daemon beside the microscope."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+
+HELP = "run the daemon: spectra in, recording and live maps out"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Flags of the daemon, one per option of the configuration."""
+    from zeroloss.config import add_flags
+
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = (
+        "Receive spectra over ZeroMQ, record them, run the models, publish live maps.\n"
+        "Without any option everything is on loopback with the embedded models."
+    )
+    parser.epilog = (
+        "examples:\n"
+        "  zeroloss serve\n"
+        "  zeroloss serve --config microscope.toml --provider cuda\n"
+        "  zeroloss serve --source tcp://127.0.0.1:7000 --kind sub --connect\n"
+        "  curl http://127.0.0.1:5553/health\n"
+    )
+    parser.add_argument("--once", action="store_true", help="stop when the first run is finished")
+    parser.add_argument(
+        "--announce", action="store_true", help="print the endpoints as one JSON line when ready"
+    )
+    add_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until Ctrl-C or SIGTERM; with --once until a run is finished."""
+    from zeroloss.config import load_config
+    from zeroloss.logs import set_up_logging
+    from zeroloss.service import Daemon
+    from zeroloss.sources import NativeSource
+
+    config = load_config(args)
+    set_up_logging(config.log)
+    source = NativeSource(
+        config.stream.source,
+        kind=config.stream.kind,
+        bind=not config.stream.connect,
+        sole_consumer=config.stream.sole_consumer,
+        allow_remote=config.stream.allow_remote,
+    )
+    daemon = Daemon(config, source)
+    signal.signal(signal.SIGTERM, lambda *_: daemon.stop())
+    try:
+        daemon.start()
+        if args.announce:
+            endpoints = {
+                "source": source.endpoint,
+                "maps": daemon.publisher.maps_endpoint,
+                "requests": daemon.publisher.requests_endpoint,
+                "http": f"{daemon.http.host}:{daemon.http.port}",
+            }
+            print(json.dumps(endpoints), flush=True)
+        else:
+            print(
+                f"zeroloss is ready: spectra at {source.endpoint}, "
+                f"maps at {daemon.publisher.maps_endpoint}, "
+                f"health at http://{daemon.http.host}:{daemon.http.port}/health",
+                file=sys.stderr,
+            )
+        daemon.serve(once=args.once)
+    finally:
+        daemon.close()
+    return 0

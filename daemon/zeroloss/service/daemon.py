@@ -1,0 +1,209 @@
+"""One daemon on one spectrum source: its threads, its beginning and its end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from threading import Event, Thread
+
+from zeroloss import __version__
+from zeroloss.config import Config
+from zeroloss.outputs import HealthServer, Metrics, Publisher
+from zeroloss.pipeline import Backlog, Batcher, LocalExecutor, Run, Work
+from zeroloss.sources import Source
+
+from .closing import Finished, close_run
+from .intake import Intake
+from .loading import load_sessions
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.05
+
+
+class Daemon:
+    """Receives, records, accounts, maps and publishes.
+
+    `start` makes it ready: models loaded and warm, interrupted runs recovered, maps published.
+    `serve` then works until `stop`; `serve_in_background` does so on a thread. `close` ends it.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        source: Source,
+        *,
+        on_finished: Callable[[Finished], None] | None = None,
+    ) -> None:
+        """Bind every socket; raises the typed error of whatever cannot be bound."""
+        self.config = config
+        self.source = source
+        self.metrics = Metrics()
+        self.metrics.build(f"zeroloss {__version__}", config.sha256)
+        self._on_finished = on_finished
+        self._ready = Event()
+        self._stop = Event()
+        self._some_finished = Event()
+        self._closing: set[bytes] = set()
+        self._closer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="closer")
+        self._thread: Thread | None = None
+        self._batcher = Batcher(config.queue.queue_mb << 20)
+        self._executor = LocalExecutor(
+            self._batcher,
+            workers=config.models.workers,
+            latency_s=config.queue.latency_ms / 1000,
+            observe=self._observe_batch,
+        )
+        remote = config.stream.allow_remote
+        self.publisher = Publisher(
+            maps=config.outputs.maps,
+            requests=config.outputs.requests,
+            software=f"zeroloss {__version__}",
+            config_sha256=config.sha256,
+            rate_hz=config.outputs.rate_hz,
+            metrics=self.metrics,
+            allow_remote=remote,
+        )
+        self._intake = Intake(config, self._batcher, self.metrics, self.publisher.open)
+        self._backlog = Backlog(self._batcher, self.open_runs)
+        host, _, port = config.outputs.http.rpartition(":")
+        try:
+            self.http = HealthServer(
+                host, int(port), self.metrics, self.health, allow_remote=remote
+            )
+        except OSError:
+            self.publisher.close()
+            raise
+
+    def start(self) -> None:
+        """Load and warm the models, recover interrupted runs, begin to publish."""
+        self._intake.sessions = load_sessions(self.config.models)
+        self.publisher.start()
+        self._executor.start()
+        if self.config.recording.record:
+            self._intake.recover()
+        self._backlog.start()
+        self._ready.set()
+
+    def serve(self, *, once: bool = False) -> None:
+        """Receive and map until `stop`; with `once` until one run is finished."""
+        while not self._stop.is_set():
+            if self._intake.blocked:
+                self._intake.release(TICK_S)
+            else:
+                received = self.source.receive(TICK_S)
+                if received is not None:
+                    self._intake.handle(received)
+            self._tick()
+            if once and self._some_finished.is_set():
+                return
+
+    def serve_in_background(self, *, once: bool = False) -> None:
+        """`serve` on a thread of its own."""
+        self._thread = Thread(target=self.serve, kwargs={"once": once}, name="ingest", daemon=True)
+        self._thread.start()
+
+    def open_runs(self) -> list[Run]:
+        """The runs whose maps are not finished."""
+        return list(self._intake.runs.values())
+
+    def wait_finished(self, timeout_s: float) -> bool:
+        """Whether a run was finished, now or within `timeout_s`."""
+        return self._some_finished.wait(timeout_s)
+
+    def stop(self) -> None:
+        """Ask `serve` to return; safe in a signal handler."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Stop everything; unfinished runs stay in their recordings and go on at the next start."""
+        self.stop()
+        if self._thread is not None:
+            self._thread.join()
+        self._backlog.close()
+        self._executor.close()
+        self._closer.shutdown(wait=True)
+        for run in self.open_runs():
+            if run.recorder is not None:
+                run.recorder.close()
+        self.publisher.close()
+        self.http.close()
+        self.source.close()
+
+    def health(self) -> dict[str, object]:
+        """What /health tells; `status` is ok, starting, or the reason why not all is well."""
+        fault = self._intake.recording_fault
+        status = "ok" if self._ready.is_set() else "starting"
+        return {
+            "status": status if fault is None else "recording stopped",
+            "software": f"zeroloss {__version__}",
+            "config_sha256": self.config.sha256,
+            "models": [
+                {
+                    "name": session.package.manifest.name,
+                    "version": session.package.manifest.version,
+                    "sha256": session.package.sha256,
+                    "provider": session.provider,
+                    "precision": session.precision,
+                }
+                for session in self._intake.sessions
+            ],
+            "recording": {"enabled": self.config.recording.record, "fault": fault},
+            "queue": {"spectra": len(self._batcher), "bytes": self._batcher.nbytes},
+            "failed_batches": self._executor.failures,
+            "runs": [
+                {
+                    "run": run.start.run.hex(),
+                    "title": run.start.title,
+                    "ended": run.ended,
+                    "ledger": asdict(run.totals()),
+                    "lag_s": run.lag_s(),
+                    "rate_hz": run.rate_hz(),
+                }
+                for run in self.open_runs()
+            ],
+        }
+
+    def _tick(self) -> None:
+        settings = self.config.runs
+        for run in self.open_runs():
+            if run.start.run in self._closing:
+                continue
+            self.metrics.ledger(run.start.run, run.totals())
+            self.metrics.lag_seconds.set(run.lag_s())
+            self.metrics.mapped_rate.set(run.rate_hz())
+            silent_s = time.monotonic() - run.last_message
+            if not run.ended and not self._intake.blocked and silent_s > settings.idle_s:
+                run.give_up("abort", f"no message for {settings.idle_s:g} s")
+            if run.settled(settings.repair_s):
+                self._closing.add(run.start.run)
+                self._closer.submit(self._finish, run)
+
+    def _finish(self, run: Run) -> None:
+        try:
+            finished = close_run(
+                run,
+                detect_share=self.config.runs.detect_share,
+                config_sha256=self.config.sha256,
+            )
+        except Exception:
+            log.exception("run %s could not be closed", run.name)
+            raise
+        self.metrics.close_ledger(run.start.run, run.totals())
+        self._intake.forget(run)
+        self._closing.discard(run.start.run)
+        if self._on_finished is not None:
+            self._on_finished(finished)
+        self._some_finished.set()
+
+    def _observe_batch(self, batch: Sequence[Work], seconds: float) -> None:
+        spectra = sum(map(len, batch))
+        waited = (time.time_ns() - batch[0].received_ns) * 1e-9 - seconds
+        for info in batch[0].run.packages:
+            self.metrics.batch(info.name, spectra, {})
+        self.metrics.stage("wait", max(0.0, waited))
+        self.metrics.stage("process", seconds)
+        self.metrics.queue_bytes.set(self._batcher.nbytes)

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zeroloss.pipeline.passes import PassSums
+from zeroloss.wire import EnergyRange
+
+RANGES = (EnergyRange(name="core_loss", offset_ev=100, scale_ev=1, size=3),)
+
+
+@given(st.permutations(list(range(8))))
+def test_the_order_of_the_passes_does_not_change_the_sum(order: list[int]) -> None:
+    rng = np.random.default_rng(5)
+    spectra = rng.integers(0, 2**32, (8, 3)).astype(np.uint32)
+    sums = PassSums(2, RANGES)
+    for index in order:
+        sums.add(np.array([index % 2], np.uint32), {"core_loss": spectra[index : index + 1]})
+    counts, passes = sums.fetch(np.array([0, 1], np.uint32))
+    np.testing.assert_array_equal(passes, [4, 4])
+    expected = np.stack([spectra[parity::2].astype(np.float64).sum(0) for parity in (0, 1)])
+    np.testing.assert_array_equal(counts["core_loss"], expected)
+
+
+def test_a_pixel_may_come_twice_in_one_block() -> None:
+    sums = PassSums(4, RANGES)
+    sums.add(np.array([2, 2], np.uint32), {"core_loss": np.ones((2, 3), np.uint16)})
+    counts, passes = sums.fetch(np.array([2], np.uint32))
+    np.testing.assert_array_equal(counts["core_loss"], [[2, 2, 2]])
+    assert passes.tolist() == [2]
+
+
+def test_the_stated_memory_is_what_the_sums_take() -> None:
+    sums = PassSums(10, RANGES)
+    assert PassSums.nbytes(10, RANGES) == sum(a.nbytes for a in sums._sums.values()) + 80

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from zeroloss.config import Config, ConfigError, add_flags, load_config
+
+
+def parse(*flags: str) -> Config:
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    return load_config(parser.parse_args(flags))
+
+
+def test_without_a_file_everything_is_on_loopback() -> None:
+    config = parse()
+    assert config == Config()
+    for endpoint in (config.stream.source, config.outputs.maps, config.outputs.requests):
+        assert endpoint.startswith("tcp://127.0.0.1:")
+
+
+def test_every_option_is_a_flag() -> None:
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    dests = {action.dest for action in parser._actions}
+    for section in Config.model_fields:
+        for option in getattr(Config(), section).model_dump():
+            assert f"{section}.{option}" in dests
+
+
+def test_flags_go_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "zeroloss.toml"
+    file.write_text('[queue]\nqueue_mb = 64\nlatency_ms = 50\n[models]\nmodels = ["a"]\n')
+    config = parse("--config", str(file), "--queue-mb", "8", "--no-record", "--models", "b")
+    assert config.queue.queue_mb == 8
+    assert config.queue.latency_ms == 50
+    assert config.models.models == (Path("b"),)
+    assert not config.recording.record
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[queue]\nqueue_mb = -3\n", ["queue.queue_mb", "-3", "greater than or equal to 1"]),
+        ("[queue]\nqueue = 3\n", ["queue.queue", "unknown key", "queue_mb"]),
+        ("[que]\n", ["que", "unknown key", "stream"]),
+        ('[models]\nprovider = "gpu"\n', ["models.provider", "'gpu'", "cuda"]),
+        ('[stream]\nsource = "5550"\n', ["stream.source", "'5550'", "tcp"]),
+        ("queue = 3\n", ["queue", "3"]),
+        ("[queue\n", ["not TOML"]),
+    ],
+)
+def test_errors_name_the_key_the_value_and_what_was_expected(
+    tmp_path: Path, text: str, words: list[str]
+) -> None:
+    file = tmp_path / "zeroloss.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        parse("--config", str(file))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        parse("--config", str(tmp_path / "none.toml"))
+
+
+def test_the_hash_follows_the_values() -> None:
+    assert parse().sha256 == Config().sha256
+    assert parse("--queue-mb", "8").sha256 != Config().sha256
