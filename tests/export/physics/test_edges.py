@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from zeroloss_export.physics.edges import edge_groups, shells_of, subshell, subshells
+from zeroloss_export.physics.edges import edge_groups, main, shells_of, subshell, subshells
 from zeroloss_export.physics.elements import (
     ELEMENTS,
     SYMBOLS,
@@ -66,9 +68,12 @@ def test_subshell_names_match_their_orbitals() -> None:
     assert not subshell("Au_M1").major
 
 
-def test_onsets_are_those_of_xraylib(xraylib) -> None:
-    for member in subshells():
-        edge_ev = 1e3 * xraylib.EdgeEnergy(
-            member.atomic_number, getattr(xraylib, f"{member.name}_SHELL")
-        )
-        assert member.onset_ev == pytest.approx(edge_ev, abs=0.06)
+def test_edge_list_is_what_the_command_writes_from_xraylib(xraylib, tmp_path: Path) -> None:
+    main(["--out", str(tmp_path / "edges.csv")])
+    written = (tmp_path / "edges.csv").read_text(encoding="utf-8").splitlines()
+    assert len(written) == 418
+    for row, member in zip(written[1:], subshells(), strict=True):
+        assert row == f"{member.element},{member.name},{member.onset_ev:.1f}"
+    assert subshell("O_K").onset_ev == pytest.approx(
+        1e3 * xraylib.EdgeEnergy(8, xraylib.K_SHELL), abs=0.06
+    )
