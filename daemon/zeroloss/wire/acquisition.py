@@ -35,6 +35,11 @@ SCHEMA_BYTES = 8
 MAX_SEQ = (1 << 63) - 1
 
 
+def _float_or_none(value: float | None) -> float | None:
+    # The schema hash tells 1 from 1.0, and receivers read floats.
+    return None if value is None else float(value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyRange:
     """One spectrum recorded at every pixel: its name and its linear energy axis.
@@ -54,11 +59,11 @@ class EnergyRange:
         """The msgpack map of this range."""
         return {
             "name": self.name,
-            "offset_ev": self.offset_ev,
-            "scale_ev": self.scale_ev,
-            "size": self.size,
+            "offset_ev": float(self.offset_ev),
+            "scale_ev": float(self.scale_ev),
+            "size": int(self.size),
             "dtype": self.dtype,
-            "saturation": self.saturation,
+            "saturation": _float_or_none(self.saturation),
         }
 
     @classmethod
@@ -100,12 +105,12 @@ class ScanPlan:
     def to_header(self) -> dict[str, object]:
         """The msgpack map of this plan."""
         return {
-            "shape": list(self.shape),
+            "shape": [int(item) for item in self.shape],
             "pattern": self.pattern,
-            "region": None if self.region is None else list(self.region),
-            "passes": self.passes,
-            "dwell_s": self.dwell_s,
-            "step": None if self.step is None else list(self.step),
+            "region": None if self.region is None else [int(item) for item in self.region],
+            "passes": None if self.passes is None else int(self.passes),
+            "dwell_s": _float_or_none(self.dwell_s),
+            "step": None if self.step is None else [float(item) for item in self.step],
             "step_unit": self.step_unit,
         }
 

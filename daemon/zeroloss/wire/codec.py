@@ -16,6 +16,7 @@ from .fields import Fields
 from .limits import (
     MAX_BUFFER_BYTES,
     MAX_DIMS,
+    MAX_GAPS,
     MAX_HEADER_BYTES,
     MAX_METADATA,
     MAX_NAME,
@@ -116,6 +117,8 @@ def _buffer(description: object, part: Part) -> tuple[str, Array]:
     dims = len(fields.items("shape", MAX_DIMS))
     shape = fields.integers("shape", dims, 0, MAX_BUFFER_BYTES)
     expected = math.prod(shape) * dtype.itemsize
+    if expected == 0 and math.prod(max(1, item) for item in shape) > MAX_BUFFER_BYTES:
+        raise WireError(Fault.OVERSIZED, f"buffer {name!r}: no array has shape {list(shape)}")
     length = memoryview(part).nbytes
     if expected > MAX_BUFFER_BYTES or length > MAX_BUFFER_BYTES:
         raise WireError(
@@ -154,9 +157,9 @@ def decode(parts: Sequence[Part]) -> Message:
             parts[1],
             raw=False,
             strict_map_key=True,
-            max_str_len=2 * MAX_TEXT,
+            max_str_len=4 * MAX_TEXT,
             max_bin_len=MAX_TEXT,
-            max_array_len=max(MAX_TEXT, 1 << 13),
+            max_array_len=MAX_GAPS,
             max_map_len=2 * MAX_METADATA,
             max_ext_len=0,
         )

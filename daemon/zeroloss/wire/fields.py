@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
@@ -14,9 +15,11 @@ HeaderMap: TypeAlias = Mapping[str, object]
 
 
 def _fail(key: str, expected: str, got: object) -> WireError:
-    shown = repr(got)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return WireError(Fault.MALFORMED, f"header field {key!r}: expected {expected}, got {shown}")
+    # A hostile value may be huge or deeply nested: reprlib looks at its outside only.
+    shown = reprlib.repr(got)[:60]
+    return WireError(
+        Fault.MALFORMED, f"header field {key[:MAX_NAME]!r}: expected {expected}, got {shown}"
+    )
 
 
 class Fields:
@@ -91,10 +94,10 @@ class Fields:
         return value
 
     def name(self, key: str) -> str:
-        """A non-empty name of at most `MAX_NAME` characters."""
+        """A non-empty name of at most `MAX_NAME` characters; `@` begins the protocol's own."""
         value = self.text(key, MAX_NAME)
-        if not value:
-            raise _fail(key, "a name", value)
+        if not value or value.startswith("@"):
+            raise _fail(key, "a name that does not begin with @", value)
         return value
 
     def choice(self, key: str, choices: Sequence[str]) -> str:

@@ -1,0 +1,205 @@
+"""Messages of every kind, every field at a value of its own; the golden bytes hold these."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from zeroloss.wire import (
+    EnergyRange,
+    Gaps,
+    Heartbeat,
+    LedgerTotals,
+    LedgerUpdate,
+    MapClose,
+    MapOpen,
+    MapUpdate,
+    Message,
+    OutputInfo,
+    PackageInfo,
+    Refusal,
+    Request,
+    RunEnd,
+    RunStart,
+    ScanPlan,
+    Snapshot,
+    SpectraBlock,
+)
+
+RUN = bytes(range(16))
+DAEMON = bytes(range(100, 108))
+T_NS = 1_767_225_600_000_000_000
+
+CORE = EnergyRange(
+    name="core_loss", offset_ev=428.5, scale_ev=0.5, size=4, dtype="uint16", saturation=65535.0
+)
+LOW = EnergyRange(name="low_loss", offset_ev=-50.0, scale_ev=0.25, size=3, dtype="float32")
+
+RASTER = RunStart(
+    run=RUN,
+    t_ns=T_NS,
+    scan=ScanPlan(shape=(2, 3), dwell_s=0.001, step=(0.5, 0.5)),
+    ranges=(CORE,),
+    expected=6,
+    beam_kev=200.0,
+    convergence_mrad=25.0,
+    collection_mrad=50.0,
+    title="ferrite grain",
+    metadata={"operator": "A. Beobachter", "gun": "cold", "aperture": 3, "ok": True, "note": None},
+)
+ENDLESS = RunStart(
+    run=RUN,
+    t_ns=T_NS,
+    scan=ScanPlan(
+        shape=(64, 64), pattern="serpentine", region=(8, 16, 4, 5), passes=None, step_unit="um"
+    ),
+    ranges=(CORE, LOW),
+)
+LISTED = RunStart(
+    run=RUN, t_ns=T_NS, scan=ScanPlan(shape=(2, 3), pattern="list"), ranges=(CORE, LOW)
+)
+XRAYS = RunStart(
+    run=RUN,
+    t_ns=T_NS,
+    scan=ScanPlan(shape=(2, 3), passes=7),
+    ranges=(EnergyRange(name="edx", offset_ev=-470.0, scale_ev=10.0, size=5, dtype="uint8"),),
+    modality="edx",
+    expected=42,
+)
+
+ELEMENTS = PackageInfo(
+    name="elements",
+    version="1.2.0",
+    sha256="ab" * 32,
+    provider="CPUExecutionProvider",
+    precision="float32",
+    range_name="core_loss",
+    outputs=(
+        OutputInfo(
+            name="probability",
+            kind="probability",
+            shape=(2,),
+            labels=("Mn", "Fe"),
+            uncertainty="spread",
+            threshold=0.5,
+        ),
+        OutputInfo(name="spread", kind="scalar", shape=(2,), labels=("Mn", "Fe")),
+        OutputInfo(name="thickness", kind="scalar", shape=(), unit="t/λ"),
+    ),
+)
+TOTALS = LedgerTotals(
+    announced=100,
+    processed=80,
+    pending=12,
+    missed=5,
+    rejected={"saturated": 2, "channels": 1},
+    duplicates=4,
+    foreign=3,
+    masked_channels=17,
+    malformed={"truncated": 1},
+)
+OPEN = MapOpen(
+    run=RUN,
+    seq=7,
+    t_ns=T_NS + 1,
+    daemon=DAEMON,
+    start=RASTER,
+    packages=(ELEMENTS,),
+    software="zeroloss 0.1.0",
+    config_sha256="cd" * 32,
+)
+VALUES = {
+    "elements/probability": np.array([[0.25, 0.75], [np.nan, 1.0]], dtype=np.float32),
+    "elements/thickness": np.array([0.5, np.nan], dtype=np.float32),
+}
+CLOSE = MapClose(
+    run=RUN,
+    seq=11,
+    t_ns=T_NS + 4,
+    daemon=DAEMON,
+    status="abort",
+    reason="stopped by the operator",
+    totals=TOTALS,
+    detected={"elements/probability": ("Mn", "Fe")},
+)
+COVERAGE = np.array([2, 3], dtype=np.uint8)
+
+SAMPLES: dict[str, Message] = {
+    "run_start_raster": RASTER,
+    "run_start_endless_serpentine": ENDLESS,
+    "run_start_list": LISTED,
+    "run_start_edx_passes": XRAYS,
+    "spectra_block": SpectraBlock(
+        run=RUN,
+        seq=1,
+        t_ns=T_NS + 1000,
+        schema=RASTER.schema,
+        first=0,
+        counts={"core_loss": np.arange(8, dtype=np.uint16).reshape(2, 4)},
+    ),
+    "spectra_block_list_two_ranges": SpectraBlock(
+        run=RUN,
+        seq=2,
+        t_ns=T_NS + 2000,
+        schema=LISTED.schema,
+        first=1 << 33,
+        counts={
+            "core_loss": np.array([[1, 2, 3, 65535]], dtype=np.uint16),
+            "low_loss": np.array([[-1.5, np.nan, np.inf]], dtype=np.float32),
+        },
+        pixels=np.array([5], dtype=np.uint32),
+    ),
+    "heartbeat": Heartbeat(run=RUN, seq=2, t_ns=T_NS + 3000, spectra=3),
+    "run_end": RunEnd(
+        run=RUN, seq=3, t_ns=T_NS + 4000, spectra=6, status="fail", reason="camera lost"
+    ),
+    "map_open": OPEN,
+    "map_update": MapUpdate(
+        run=RUN,
+        seq=8,
+        t_ns=T_NS + 2,
+        daemon=DAEMON,
+        pixels=np.array([0, 4], dtype=np.uint32),
+        coverage=COVERAGE,
+        values=VALUES,
+    ),
+    "ledger_update": LedgerUpdate(
+        run=RUN, seq=9, t_ns=T_NS + 3, daemon=DAEMON, totals=TOTALS, lag_s=0.25, rate_hz=1234.5
+    ),
+    "map_close": CLOSE,
+    "request_snapshot_newest": Request(op="snapshot", ticket=5),
+    "request_gaps": Request(op="gaps", ticket=6, run=RUN, t_ns=T_NS),
+    "snapshot_page": Snapshot(
+        run=RUN,
+        seq=9,
+        t_ns=T_NS + 5,
+        ticket=5,
+        opened=OPEN,
+        totals=TOTALS,
+        first=2,
+        coverage=COVERAGE,
+        values=VALUES,
+    ),
+    "snapshot_of_a_finished_map": Snapshot(
+        run=RUN,
+        seq=11,
+        t_ns=T_NS + 6,
+        ticket=8,
+        opened=OPEN,
+        totals=TOTALS,
+        first=4,
+        coverage=COVERAGE,
+        values=VALUES,
+        closed=CLOSE,
+    ),
+    "gaps": Gaps(
+        run=RUN,
+        ticket=6,
+        t_ns=T_NS + 7,
+        announced=100,
+        ranges=((3, 5), (64, 67)),
+        ended=True,
+        complete=False,
+    ),
+    "refusal": Refusal(ticket=9, t_ns=T_NS + 8, reason="no such run", run=RUN),
+    "refusal_without_a_run": Refusal(ticket=10, t_ns=T_NS + 9, reason="no run yet"),
+}
