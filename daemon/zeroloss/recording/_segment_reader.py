@@ -84,7 +84,7 @@ def read_segment(
     path: Path,
     damaged: Callable[[str], None],
     *,
-    channels: frozenset[int] | None = None,
+    channels: frozenset[int],
     last: bool = True,
 ) -> Iterator[RawMessage]:
     """The whole messages of a segment in order; `damaged` is told of every hole, one sentence each.
@@ -99,7 +99,7 @@ def read_segment(
         at = 0
         while (found := _next_chunk(file, at, size)) is not None:
             begin, head = found
-            if channels is not None and head.channel is not None and head.channel not in channels:
+            if head.channel is not None and head.channel not in channels:
                 messages: list[RawMessage] = []
             else:
                 whole = _messages(file, head)

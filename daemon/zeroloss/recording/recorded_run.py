@@ -14,7 +14,6 @@ from zeroloss.wire import (
     SpectraBlock,
     WireError,
     decode,
-    encode,
 )
 
 from ._errors import RecordingError
@@ -52,7 +51,7 @@ class RecordedRun:
         self.folder = path if path.is_dir() else path.parent
         self._path = path
         self._damage: dict[str, None] = {}
-        self.start = self._find_start()
+        self._head, self.start = self._find_start()
         self.run = self.start.run
 
     @property
@@ -65,7 +64,15 @@ class RecordedRun:
 
         Arrays are read-only. In a run that is still recorded this ends with the newest message.
         """
-        return self._messages(None)
+        head: RecordedMessage | None = self._head
+        for item in self._messages(frozenset(CHANNELS.values())):
+            # Segments begin with the run start for their own sake; the stream has it once.
+            if head is not None and not isinstance(item.message, RunStart):
+                yield head
+            head = None
+            yield item
+        if head is not None:
+            yield head
 
     def blocks(self) -> Iterator[tuple[int, SpectraBlock]]:
         """Time of reception and content of every whole block of spectra, in recorded order."""
@@ -81,11 +88,9 @@ class RecordedRun:
                 end = item.message
         return end
 
-    def _messages(self, channels: frozenset[int] | None) -> Iterator[RecordedMessage]:
-        started = False
-        for first, raw in self._raw(channels):
-            # Every segment repeats the run start; one of them is part of the stream.
-            if first and started:
+    def _messages(self, channels: frozenset[int]) -> Iterator[RecordedMessage]:
+        for head, raw in self._raw(channels):
+            if head:
                 continue
             item = self._decoded(raw)
             if item is None:
@@ -93,13 +98,9 @@ class RecordedRun:
             if item.message.run != self.run:
                 self._note(f"a message of another run was skipped ({item.message.KIND})")
                 continue
-            if not started and channels is None and not isinstance(item.message, RunStart):
-                parts = [bytes(part) for part in encode(self.start)]
-                yield RecordedMessage(item.received_ns, parts, self.start)
-            started = True
             yield item
 
-    def _raw(self, channels: frozenset[int] | None) -> Iterator[tuple[bool, RawMessage]]:
+    def _raw(self, channels: frozenset[int]) -> Iterator[tuple[bool, RawMessage]]:
         """Every message, and whether it is the run start at the head of its segment."""
         paths = segment_paths(self._path) if self._path.is_dir() else [self._path]
         for path in paths:
@@ -124,11 +125,11 @@ class RecordedRun:
         if len(self._damage) < MAX_DAMAGE:
             self._damage[sentence] = None
 
-    def _find_start(self) -> RunStart:
+    def _find_start(self) -> tuple[RecordedMessage, RunStart]:
         for _, raw in self._raw(frozenset({CHANNELS[RunStart.KIND]})):
             item = self._decoded(raw)
             if item is not None and isinstance(item.message, RunStart):
-                return item.message
+                return item, item.message
         raise RecordingError(
             f"no recorded run in {self._path}: expected a folder of segments 000.mcap, 001.mcap, "
             "... or one such file, with the start of the run in it"
