@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .errors import MapFileError, MapSizeError
+from .hspy import write_hspy
 from .store import DEFAULT_MAX_BYTES, MapStore
 
-__all__ = ["DEFAULT_MAX_BYTES", "MapFileError", "MapSizeError", "MapStore"]
+__all__ = ["DEFAULT_MAX_BYTES", "MapFileError", "MapSizeError", "MapStore", "write_hspy"]

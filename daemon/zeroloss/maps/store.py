@@ -170,6 +170,12 @@ class MapStore:
             values = self._values[key].copy()
         return values.reshape(*self.shape, *self.layers[key].shape)
 
+    def plane(self, key: str, index: tuple[int, ...] = ()) -> npt.NDArray[np.float32]:
+        """A copy of one element of a layer [rows, columns]; `index` counts along its dimensions."""
+        with self._lock:
+            plane: npt.NDArray[np.float32] = np.moveaxis(self._values[key], 0, -1)[index]
+            return plane.reshape(self.shape).copy()
+
     def coverage(self) -> States:
         """A copy of the coverage [rows, columns]; the codes of `zeroloss.scan.Coverage`."""
         with self._lock:

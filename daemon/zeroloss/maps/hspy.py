@@ -1,0 +1,209 @@
+"""The map file: a .hspy (HDF5) file of signals that HyperSpy opens, written without HyperSpy."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+import zeroloss
+from zeroloss.scan import Coverage
+from zeroloss.wire import LedgerTotals, layer_key
+from zeroloss.wire.fields import Scalar
+
+from ._careful_file import CarefulFile
+from ._metadata import about_layer, about_run, elements, general
+from ._tree import Tree, plain_key, plain_text, write_tree
+from .errors import MapFileError
+from .store import MapStore
+
+_FORMAT_VERSION = "3.1"
+"""The version of HyperSpy's file format whose layout is followed; later readers take it."""
+_CHUNK = 512
+"""Longest edge of a stored tile in pixels."""
+
+_Plane = Callable[[tuple[int, ...]], npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Signal:
+    """One signal of the file: planes [rows, columns] along `dims`, and what is said of them."""
+
+    name: str
+    quantity: str
+    dims: tuple[int, ...]
+    labels: tuple[str, ...]
+    dtype: npt.DTypeLike
+    plane: _Plane
+    about: Tree
+
+
+def write_hspy(
+    path: Path,
+    store: MapStore,
+    provenance: Mapping[str, Scalar],
+    totals: LedgerTotals,
+    detected: Mapping[str, tuple[str, ...]],
+) -> None:
+    """Write the whole map to `path`; `hs.load(path)` returns a list of signals.
+
+    One `Signal2D` per layer (navigation: the layer's labels; signal: x, y), one presence map per
+    probability layer (1 at or above the threshold, 0 below, NaN unknown), and the coverage.
+    `provenance` (software, configuration hash, ...), the run, its calibration, the package and the
+    ledger are under `metadata.Zeroloss` of every signal, detected elements under
+    `metadata.Sample.elements`. A file at `path` is replaced in one step when all is written.
+    Raises `MapFileError`; then no half file is left and an older file is untouched.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        try:
+            with CarefulFile(part, "x+") as sink:
+                with h5py.File(sink, "w") as file:
+                    for _ in _write(file, store, provenance, totals, detected):
+                        sink.check()
+                sink.check()
+                os.fsync(sink.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise MapFileError(
+            f"the map file {path} could not be written: {why}; free some space or choose another "
+            "folder, the recording still holds everything"
+        ) from None
+
+
+def _write(
+    file: h5py.File,
+    store: MapStore,
+    provenance: Mapping[str, Scalar],
+    totals: LedgerTotals,
+    detected: Mapping[str, tuple[str, ...]],
+) -> Iterator[None]:
+    """Write signal by signal; yields after every image."""
+    file.attrs["file_format"] = "HyperSpy"
+    file.attrs["file_format_version"] = _FORMAT_VERSION
+    experiments = file.create_group("Experiments", track_order=True)
+    common = about_run(store, provenance, totals, detected)
+    for signal in _signals(store):
+        group = experiments.create_group(plain_key(signal.name))
+        group.attrs["package"] = "zeroloss"
+        group.attrs["package_version"] = zeroloss.__version__
+        _write_axes(group, store, signal)
+        yield from _write_data(group, store.shape, signal)
+        title = store.start.title
+        metadata: Tree = {
+            **general(store, f"{title}: {signal.name}" if title else signal.name),
+            "Sample": {"elements": elements(detected)},
+            "Signal": {"signal_type": "", "quantity": signal.quantity},
+            "Zeroloss": {**common, **signal.about, "labels": signal.labels},
+        }
+        write_tree(group.create_group("metadata"), metadata)
+        write_tree(group.create_group("attributes"), {"_lazy": False, "ragged": False})
+        for empty in ("original_metadata", "learning_results"):
+            group.create_group(empty)
+
+
+def _signals(store: MapStore) -> Iterator[_Signal]:
+    for package in store.packages:
+        for output in package.outputs:
+            key = layer_key(package.name, output.name)
+            if key not in store.layers:
+                continue
+            about = about_layer(package, output)
+            unit = f" ({output.unit})" if output.unit else ""
+
+            def plane(index: tuple[int, ...], key: str = key) -> npt.NDArray[np.float32]:
+                return store.plane(key, index)
+
+            yield _Signal(
+                f"{package.name} {output.name}",
+                output.name.replace("_", " ").capitalize() + unit,
+                output.shape,
+                output.labels,
+                np.float32,
+                plane,
+                {**about, "layer": key},
+            )
+            if output.kind == "probability" and output.threshold is not None:
+                limit = np.float32(output.threshold)
+
+                def presence(
+                    index: tuple[int, ...], key: str = key, limit: np.float32 = limit
+                ) -> npt.NDArray[np.float32]:
+                    values = store.plane(key, index)
+                    return np.where(np.isnan(values), values, values >= limit).astype(np.float32)
+
+                yield _Signal(
+                    f"{package.name} {output.name} presence",
+                    "Presence",
+                    output.shape,
+                    output.labels,
+                    np.float32,
+                    presence,
+                    {**about, "layer": f"{key}/presence", "kind": "presence"},
+                )
+    yield _Signal(
+        "coverage",
+        "Coverage",
+        (),
+        (),
+        np.uint8,
+        lambda _: store.coverage(),
+        {
+            "layer": "coverage",
+            "kind": "coverage",
+            "codes": {state.name.lower(): int(state) for state in Coverage},
+        },
+    )
+
+
+def _write_axes(group: h5py.Group, store: MapStore, signal: _Signal) -> None:
+    step = store.start.scan.step
+    scales = step if step is not None else (1.0, 1.0)
+    units = store.start.scan.step_unit if step is not None else "px"
+    names = [f"index_{i}" for i in range(len(signal.dims))]
+    if len(names) == 1:
+        names = ["label" if signal.labels else "index"]
+    axes = [
+        (name, size, 1.0, "_None_", True) for name, size in zip(names, signal.dims, strict=True)
+    ]
+    axes += [
+        (name, size, scale, plain_text(units), False)
+        for name, size, scale in zip(("y", "x"), store.shape, scales, strict=True)
+    ]
+    for number, (name, size, scale, unit, navigate) in enumerate(axes):
+        axis = group.create_group(f"axis-{number}")
+        axis.attrs["_type"] = "UniformDataAxis"
+        axis.attrs["name"] = name
+        axis.attrs["size"] = size
+        axis.attrs["scale"] = scale
+        axis.attrs["offset"] = 0.0
+        axis.attrs["units"] = unit
+        axis.attrs["navigate"] = navigate
+        axis.attrs["is_binned"] = False
+
+
+def _write_data(group: h5py.Group, shape: tuple[int, int], signal: _Signal) -> Iterator[None]:
+    tile = (min(shape[0], _CHUNK), min(shape[1], _CHUNK))
+    data = group.create_dataset(
+        "data",
+        shape=(*signal.dims, *shape),
+        dtype=signal.dtype,
+        chunks=(*(1 for _ in signal.dims), *tile),
+        compression="gzip",
+        compression_opts=1,
+        shuffle=True,
+    )
+    for index in product(*(range(size) for size in signal.dims)):
+        data[index] = signal.plane(index)
+        yield
