@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._source import Received, Source, SourceError
+from .files import FileSource
 from .native import NativeSource
 
-__all__ = ["NativeSource", "Received", "Source", "SourceError"]
+__all__ = ["FileSource", "NativeSource", "Received", "Source", "SourceError"]
