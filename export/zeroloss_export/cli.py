@@ -1,0 +1,300 @@
+"""The command ``zeroloss-export``: train, evaluate, package."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from zeroloss.models.manifest import Manifest
+from zeroloss_export.evaluation.card import Card
+from zeroloss_export.evaluation.measured import (
+    Predictor,
+    predict,
+    read_spectra,
+    read_truth,
+    write_predictions,
+)
+from zeroloss_export.evaluation.metrics import balanced_threshold, scores
+from zeroloss_export.evaluation.scans import pixel_shares, predict_scan, read_scan
+from zeroloss_export.networks import ARCHITECTURES
+from zeroloss_export.networks.ensemble import Ensemble
+from zeroloss_export.package import (
+    Member,
+    load_member,
+    onnx_predictor,
+    predict_simulated,
+    write_package,
+)
+from zeroloss_export.physics.cross_section_table import CrossSectionTable
+from zeroloss_export.physics.elements import ELEMENTS
+from zeroloss_export.physics.table import GosTable
+from zeroloss_export.simulate.recipe import Recipe
+from zeroloss_export.simulate.spectra import LabelledSpectra, SpectrumSimulator
+from zeroloss_export.training.trainer import VALIDATION_SEED, Settings, Trainer
+
+TEST_SEED = VALIDATION_SEED + 1
+_SCORED = np.array([element != "C" for element in ELEMENTS])
+"""Carbon is left out on measured spectra: films and contamination make its label doubtful."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="zeroloss-export",
+        description="Train, evaluate and package networks (needs the extra 'export').",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_package(commands)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
+    torch.set_num_threads(options.threads)
+    run: Callable[[argparse.Namespace], None] = options.run
+    try:
+        run(options)
+    except (ValueError, OSError) as error:
+        print(f"zeroloss-export: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _subcommand(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    help_line: str,
+    examples: str,
+    run: Callable[[argparse.Namespace], None],
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=help_line,
+        description=help_line,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
+    parser.add_argument("--cross-sections", type=Path, help="cache of the cross-section table")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    train = _subcommand(
+        commands,
+        "train",
+        "Train one network on simulated spectra; continues from --out if it exists.",
+        "  zeroloss-export train --architecture mixer --seed 1 --spectra 500000 --out mixer.pt\n"
+        "  zeroloss-export train --architecture convnext --seed 2 --minutes 60 --out convnext.pt\n"
+        "  zeroloss-export train --recipe giant_resonance=0 --spectra 100000 --out ablation.pt",
+        _train,
+    )
+    defaults = Settings()
+    train.add_argument("--architecture", choices=sorted(ARCHITECTURES), default="mixer")
+    train.add_argument("--out", type=Path, required=True, help="checkpoint to write")
+    train.add_argument("--seed", type=int, default=defaults.seed)
+    train.add_argument("--spectra", type=int, default=defaults.spectra, help="budget in spectra")
+    train.add_argument("--minutes", type=float, default=math.inf, help="budget in time")
+    train.add_argument("--batch", type=int, default=defaults.batch)
+    train.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
+    train.add_argument("--float32", action="store_true", help="no bfloat16 arithmetic")
+    train.add_argument(
+        "--recipe",
+        action="append",
+        default=[],
+        metavar="FIELD=NUMBER[,NUMBER]",
+        help="change a field of the simulation recipe",
+    )
+    train.add_argument("--measured", type=Path, help=".npz of measured spectra, only scored")
+    train.add_argument("--index", type=Path, help="index.csv of --measured (default: beside it)")
+    train.add_argument("--log-seconds", type=float, default=defaults.log_seconds)
+    train.add_argument("--check-seconds", type=float, default=defaults.check_seconds)
+
+
+def _train(options: argparse.Namespace) -> None:
+    settings = Settings(
+        architecture=options.architecture,
+        seed=options.seed,
+        spectra=options.spectra,
+        minutes=options.minutes,
+        batch=options.batch,
+        learning_rate=options.learning_rate,
+        bfloat16=not options.float32,
+        log_seconds=options.log_seconds,
+        check_seconds=options.check_seconds,
+    )
+    recipe = Recipe().changed(**dict(_field(item) for item in options.recipe))
+    trainer = Trainer(settings, recipe, cross_sections(options.cross_sections))
+    if options.out.exists():
+        trainer.load(options.out)
+    trainer.run(options.out, _measured_check(options.measured, options.index))
+
+
+def _measured_check(
+    path: Path | None, index: Path | None
+) -> Callable[[nn.Module], dict[str, float]] | None:
+    if path is None:
+        return None
+    spectra = read_spectra(path)
+    truth = read_truth(index or path.with_name("index.csv"), spectra)[:, _SCORED]
+
+    def check(network: nn.Module) -> dict[str, float]:
+        probability = predict(Ensemble([network]).eval(), spectra)[:, _SCORED]
+        threshold = balanced_threshold(probability, truth)
+        return scores(probability, truth, threshold).as_dict() | {"threshold": threshold}
+
+    return check
+
+
+def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    evaluate = _subcommand(
+        commands,
+        "evaluate",
+        "Score a package or checkpoints on simulated and measured spectra, and write a model card.",
+        "  zeroloss-export evaluate --package daemon/zeroloss/models/builtin/elements\n"
+        "  zeroloss-export evaluate --checkpoint a.pt --checkpoint b.pt --measured spectra.npz "
+        "--csv p.csv\n"
+        "  zeroloss-export evaluate --package elements --scan linescan.hdf5 --card card.md",
+        _evaluate,
+    )
+    source = evaluate.add_mutually_exclusive_group(required=True)
+    source.add_argument("--package", type=Path, help="folder of a model package")
+    source.add_argument("--checkpoint", type=Path, action="append", help="may be repeated")
+    evaluate.add_argument("--simulated", type=int, default=4096, help="simulated test spectra")
+    evaluate.add_argument("--measured", type=Path, help=".npz of measured spectra")
+    evaluate.add_argument("--index", type=Path, help="index.csv of --measured (default: beside it)")
+    evaluate.add_argument("--scan", type=Path, action="append", default=[], help="spectrum image")
+    evaluate.add_argument("--threshold", type=float, help="default: the package's, or balanced")
+    evaluate.add_argument(
+        "--csv", type=Path, help="write probabilities of --measured: id,Be,...,Bi"
+    )
+    evaluate.add_argument("--card", type=Path, help="write the model card (.md or .json)")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    simulated = _simulated(options.cross_sections, TEST_SEED, options.simulated)
+    predictor, members, threshold = _source(options.package, options.checkpoint)
+    probability = predict_simulated(predictor, simulated)
+    present, known = simulated.present.numpy() > 0, simulated.known.numpy() > 0
+    if options.threshold is not None:
+        threshold = options.threshold
+    elif threshold is None:
+        threshold = balanced_threshold(probability, present, known)
+    card = Card("Elements in core-loss spectra", members, threshold)
+    card.scores["simulated"] = scores(probability, present, threshold, known)
+    if options.measured is not None:
+        _score_measured(card, predictor, options)
+    for path in options.scan:
+        shares = pixel_shares(predict_scan(predictor, read_scan(path)), threshold)
+        card.scans[path.name] = shares
+    print(card.as_markdown(), end="")
+    if options.card is not None:
+        card.write(options.card)
+
+
+def _score_measured(card: Card, predictor: Predictor, options: argparse.Namespace) -> None:
+    spectra = read_spectra(options.measured)
+    truth = read_truth(options.index or options.measured.with_name("index.csv"), spectra)
+    probability = predict(predictor, spectra)
+    if options.csv is not None:
+        write_predictions(options.csv, spectra, probability)
+    scored, true = probability[:, _SCORED], truth[:, _SCORED]
+    balanced = balanced_threshold(scored, true)
+    card.scores["measured"] = scores(scored, true, card.threshold)
+    card.scores[f"measured, balanced at {balanced:.2f}"] = scores(scored, true, balanced)
+    names = np.array(ELEMENTS)[_SCORED]
+    for spectrum, row, wanted in zip(spectra, scored >= card.threshold, true, strict=True):
+        if (row != wanted).any():
+            missed, added = names[wanted & ~row], names[row & ~wanted]
+            card.wrong.append(
+                f"{spectrum.id}: missed {' '.join(missed) or '-'}; added {' '.join(added) or '-'}"
+            )
+
+
+def _source(
+    package: Path | None, checkpoints: list[Path] | None
+) -> tuple[Predictor, list[str], float | None]:
+    if package is not None:
+        manifest = Manifest.model_validate_json((package / "manifest.json").read_bytes())
+        predictor = onnx_predictor(package / manifest.graph.file)
+        threshold = manifest.output("probability").threshold
+        return predictor, list(manifest.trained.members), threshold
+    members = [load_member(path) for path in checkpoints or []]
+    return _ensemble(members), [str(member) for member in members], None
+
+
+def _ensemble(members: Sequence[Member]) -> Ensemble:
+    return Ensemble([member.network for member in members]).eval()
+
+
+def _add_package(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    package = _subcommand(
+        commands,
+        "package",
+        "Export checkpoints as one model package, verified against torch.",
+        "  zeroloss-export package mixer.pt convnext.pt --version 1.0 --out elements",
+        _package,
+    )
+    package.add_argument("checkpoint", type=Path, nargs="+")
+    package.add_argument("--out", type=Path, required=True, help="folder of the package")
+    package.add_argument("--version", required=True)
+    package.add_argument("--threshold", type=float, help="default: precision = recall, simulated")
+    package.add_argument("--simulated", type=int, default=4096, help="simulated validation spectra")
+
+
+def _package(options: argparse.Namespace) -> None:
+    members = [load_member(path) for path in options.checkpoint]
+    simulated = _simulated(options.cross_sections, VALIDATION_SEED, options.simulated)
+    probability = predict_simulated(_ensemble(members), simulated)
+    present, known = simulated.present.numpy() > 0, simulated.known.numpy() > 0
+    threshold = options.threshold or balanced_threshold(probability, present, known)
+    result = scores(probability, present, threshold, known)
+    manifest = write_package(
+        options.out,
+        members,
+        simulated,
+        version=options.version,
+        threshold=round(threshold, 4),
+        metrics={f"simulated_{key}": value for key, value in result.as_dict().items()},
+        data="spectra simulated from the project's own cross sections, recipe 'measured'",
+    )
+    size_mb = (options.out / manifest.graph.file).stat().st_size / 1e6
+    print(
+        f"{options.out}: {len(members)} members, {size_mb:.1f} MB, threshold {threshold:.2f}, "
+        f"largest |torch - ONNX Runtime| {manifest.graph.max_error:.1e}"
+    )
+
+
+def _simulated(cache: Path | None, seed: int, count: int) -> LabelledSpectra:
+    return SpectrumSimulator(cross_sections(cache), Recipe(), seed).batch(count)
+
+
+def cross_sections(cache: Path | None) -> CrossSectionTable:
+    """Load the cached table, or build it from the shipped oscillator strengths (some seconds)."""
+    if cache is not None and cache.exists():
+        return CrossSectionTable.load(cache)
+    table = CrossSectionTable.build(GosTable.load())
+    if cache is not None:
+        table.save(cache)
+    return table
+
+
+def _field(item: str) -> tuple[str, object]:
+    name, _, text = item.partition("=")
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"expected --recipe FIELD=NUMBER[,NUMBER], got {item!r}") from None
+    return name, values[0] if len(values) == 1 else values
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

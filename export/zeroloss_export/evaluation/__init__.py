@@ -1,0 +1,1 @@
+"""Scores on simulated and measured spectra, scans, and the model card."""

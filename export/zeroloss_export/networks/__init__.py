@@ -1,0 +1,20 @@
+"""Network architectures and the ensemble that is exported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from torch import nn
+
+from zeroloss_export.networks.convnext import ConvNext
+from zeroloss_export.networks.mixer import Mixer
+
+ARCHITECTURES: Final[dict[str, Callable[[], nn.Module]]] = {"convnext": ConvNext, "mixer": Mixer}
+
+
+def build(name: str) -> nn.Module:
+    """A network by name; ValueError lists the names."""
+    if name not in ARCHITECTURES:
+        raise ValueError(f"expected an architecture of {sorted(ARCHITECTURES)}, got {name!r}")
+    return ARCHITECTURES[name]()

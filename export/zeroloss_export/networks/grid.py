@@ -1,0 +1,105 @@
+"""The energy bins that every network sees, and what a raw spectrum becomes on them.
+
+All of it runs inside the exported graph: any number of channels, any offset, any dispersion.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+SEGMENTS: Final = ((64.0, 1.0, 256), (320.0, 1.5, 384), (896.0, 2.5, 320), (1696.0, 4.0, 352))
+"""First edge in eV, bin width in eV, number of bins; together 64 to 3104 eV in 1312 bins."""
+
+FEATURES: Final = 4
+_LOCAL_BINS: Final = 33
+_FLOOR: Final = 0.02
+_LIMIT: Final = 4.0
+
+
+def bin_edges() -> Tensor:
+    """Edges of the energy bins in eV, float64, shape [1313]."""
+    parts = [first + width * torch.arange(n, dtype=torch.float64) for first, width, n in SEGMENTS]
+    first, width, n = SEGMENTS[-1]
+    return torch.cat([*parts, torch.tensor([first + width * n], dtype=torch.float64)])
+
+
+class EnergyGrid(nn.Module):
+    """Raw spectra to features [batch, FEATURES, bin].
+
+    Counts are preserved: the cumulative sum over the channels, in float64, is interpolated at the
+    bin edges. NaN channels are not measured; bins less than half measured are invalid (zero).
+
+    Features: 0 logarithm of the intensity with a straight line in log-log (a power law) taken out,
+    in units of its standard deviation; 1 logarithm minus its mean over 33 bins, times 4; 2 the
+    same in units of the standard deviation over 33 bins; 3 validity. 0-2 are cut at +-4. Nothing
+    depends on the units of the counts.
+    """
+
+    edges: Tensor
+    log_centre: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        edges = bin_edges()
+        self.register_buffer("edges", edges, persistent=False)
+        centre = (edges[1:] + edges[:-1]) / 2
+        self.register_buffer("log_centre", centre.log().float(), persistent=False)
+
+    def forward(self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> Tensor:
+        """counts [batch, channel], offset_ev [batch], scale_ev [batch]."""
+        density, valid = self.rebin(counts, offset_ev, scale_ev)
+        return self.features(density, valid)
+
+    def rebin(self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean counts per eV of every bin [batch, bin], and 1 where the bin is measured."""
+        measured = ~torch.isnan(counts)
+        held = torch.where(measured, counts, torch.zeros_like(counts)).double()
+        zero = torch.zeros_like(held[:, :1])
+        total = torch.cat([zero, held.cumsum(1)], 1)
+        cover = torch.cat([zero, measured.double().cumsum(1)], 1)
+        channels = torch.ones_like(held).sum(1, keepdim=True)
+        scale = scale_ev.double()[:, None]
+        start = offset_ev.double()[:, None] - 0.5 * scale
+        place = ((self.edges[None] - start) / scale).clamp(min=0.0)
+        place = torch.minimum(place, channels)
+        low = torch.minimum(place.floor(), channels - 1)
+        part = place - low
+        index = low.long()
+        total = torch.lerp(total.gather(1, index), total.gather(1, index + 1), part)
+        cover = torch.lerp(cover.gather(1, index), cover.gather(1, index + 1), part)
+        covered = (cover[:, 1:] - cover[:, :-1]) * scale
+        counted = total[:, 1:] - total[:, :-1]
+        width = (self.edges[1:] - self.edges[:-1])[None]
+        valid = (covered >= 0.5 * width).float()
+        density = counted / torch.where(covered > 0, covered, torch.ones_like(covered))
+        mean = (density * valid).sum(1, keepdim=True) / valid.sum(1, keepdim=True).clamp(min=1.0)
+        density = density / torch.where(mean > 0, mean, torch.ones_like(mean))
+        return density.float() * valid, valid
+
+    def features(self, density: Tensor, valid: Tensor) -> Tensor:
+        """Features of binned intensities [batch, bin] whose mean is one."""
+        around = _local_mean(density, valid)
+        log = torch.maximum(density, _FLOOR * around).clamp(min=1e-7).log() * valid
+        count = valid.sum(1, keepdim=True).clamp(min=2.0)
+        x = (self.log_centre[None] * valid).sum(1, keepdim=True) / count
+        x = (self.log_centre[None] - x) * valid
+        level = log.sum(1, keepdim=True) / count
+        slope = (x * log).sum(1, keepdim=True) / (x * x).sum(1, keepdim=True).clamp(min=1e-6)
+        rest = (log - level - slope * x) * valid
+        spread = ((rest * rest).sum(1, keepdim=True) / count).sqrt().clamp(min=0.01)
+        local = (log - _local_mean(log, valid)) * valid
+        deviation = _local_mean(local * local, valid).sqrt().clamp(min=1e-3)
+        stack = torch.stack([rest / spread, 4.0 * local, local / deviation], 1)
+        return torch.cat([stack.clamp(-_LIMIT, _LIMIT), valid[:, None]], 1)
+
+
+def _local_mean(value: Tensor, valid: Tensor) -> Tensor:
+    """Mean of the valid bins among the 33 around each bin, zero where there is none."""
+    pool = nn.functional.avg_pool1d
+    half = _LOCAL_BINS // 2
+    both = torch.stack([value * valid, valid], 1)
+    total = pool(both, _LOCAL_BINS, stride=1, padding=half)
+    return total[:, 0] / total[:, 1].clamp(min=1e-4)

@@ -1,0 +1,206 @@
+"""Checkpoints of several networks to one ONNX graph and its manifest: a model package."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from zeroloss.models.manifest import (
+    INPUT_NAMES,
+    Buckets,
+    Graph,
+    Manifest,
+    Output,
+    Takes,
+    Trained,
+)
+from zeroloss_export.evaluation.measured import Predictor
+from zeroloss_export.networks import build
+from zeroloss_export.networks.ensemble import Ensemble
+from zeroloss_export.networks.grid import bin_edges
+from zeroloss_export.physics.elements import ELEMENTS
+from zeroloss_export.simulate.spectra import LabelledSpectra
+from zeroloss_export.training.trainer import read_checkpoint
+
+OPSET: Final = 20
+OUTPUT_NAMES: Final = ("probability", "spread")
+_CHECK_CHANNELS: Final = (40, 1000, 2048)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One trained network: its averaged weights and where they came from."""
+
+    network: nn.Module
+    architecture: str
+    seed: int
+    spectra: int
+
+    def __str__(self) -> str:
+        return f"{self.architecture} seed {self.seed}, {self.spectra} spectra"
+
+
+def load_member(path: Path) -> Member:
+    """Read a checkpoint; ValueError if it is none."""
+    state = read_checkpoint(path)
+    settings = state["settings"]
+    network = build(settings["architecture"])
+    network.load_state_dict(state["average"])
+    return Member(network.eval(), settings["architecture"], settings["seed"], state["seen"])
+
+
+def export_graph(ensemble: nn.Module, path: Path) -> None:
+    """Write the ensemble as one ONNX file with dynamic batch and channel dimensions."""
+    example = (torch.ones(2, 64), torch.tensor([100.0, 200.0]), torch.tensor([1.0, 2.0]))
+    batch = torch.export.Dim("batch")
+    channel = torch.export.Dim("channel", min=2)
+    shapes = ({0: batch, 1: channel}, {0: batch}, {0: batch})
+    logging.disable(logging.WARNING)
+    try:
+        # The exporter prints its progress and warns about its own insides.
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                ensemble.eval(),
+                example,
+                path,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=list(INPUT_NAMES),
+                output_names=list(OUTPUT_NAMES),
+                dynamic_shapes=shapes,
+                external_data=False,
+                verbose=False,
+            )
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def onnx_predictor(path: Path) -> Predictor:
+    """Run an ONNX file on the CPU with one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def run(counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> tuple[Tensor, Tensor]:
+        values = (counts, offset_ev, scale_ev)
+        feed = {name: value.numpy() for name, value in zip(INPUT_NAMES, values, strict=True)}
+        probability, spread = session.run(list(OUTPUT_NAMES), feed)
+        return torch.from_numpy(probability), torch.from_numpy(spread)
+
+    return run
+
+
+@torch.no_grad()
+def largest_difference(
+    ensemble: nn.Module, predictor: Predictor, spectra: LabelledSpectra, buckets: Buckets
+) -> float:
+    """Largest |torch - ONNX Runtime| over both outputs, every bucket and several channel counts."""
+    worst = 0.0
+    for size in sorted({1, buckets.cpu, *buckets.gpu}):
+        for channels in _CHECK_CHANNELS:
+            rows = torch.arange(size) % len(spectra.counts)
+            columns = torch.arange(channels) % spectra.counts.shape[1]
+            counts = spectra.counts[rows][:, columns].contiguous()
+            inputs = (counts, spectra.offset_ev[rows], spectra.scale_ev[rows])
+            for expected, got in zip(ensemble(*inputs), predictor(*inputs), strict=True):
+                if not torch.isfinite(got).all():
+                    raise ValueError(f"the exported graph gives NaN for {size} x {channels} counts")
+                worst = max(worst, float((expected - got).abs().max()))
+    return worst
+
+
+def write_package(
+    folder: Path,
+    members: Sequence[Member],
+    check: LabelledSpectra,
+    *,
+    version: str,
+    threshold: float,
+    metrics: dict[str, float],
+    data: str,
+) -> Manifest:
+    """Export, verify against torch at every bucket, and write ``manifest.json`` beside the graph.
+
+    ``check`` holds the simulated spectra of the comparison. Raises ValueError if the graph departs
+    from torch by more than the manifest allows; the folder is then left as it was.
+    """
+    ensemble = Ensemble([member.network for member in members]).eval()
+    buckets = Buckets()
+    with tempfile.TemporaryDirectory() as scratch:
+        graph = Path(scratch) / "model.onnx"
+        export_graph(ensemble, graph)
+        error = largest_difference(ensemble, onnx_predictor(graph), check, buckets)
+        content = graph.read_bytes()
+    edges = bin_edges()
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    common = {"shape": (len(ELEMENTS),), "labels": ELEMENTS}
+    manifest = Manifest(
+        name="elements",
+        version=version,
+        title="Elements in core-loss spectra",
+        description=(
+            "Which of the elements Be to Bi have a core-loss edge in the spectrum: mean "
+            "probability of an ensemble of networks trained on simulated spectra only, and the standard "
+            "deviation of its members."
+        ),
+        graph=Graph(
+            sha256=hashlib.sha256(content).hexdigest(), opset=OPSET, max_error=round(error, 9)
+        ),
+        takes=Takes(modality="eels", window_ev=(float(edges[0]), float(edges[-1]))),
+        buckets=buckets,
+        outputs=(
+            Output(
+                name="probability",
+                kind="probability",
+                uncertainty="spread",
+                threshold=threshold,
+                **common,
+            ),
+            Output(name="spread", kind="scalar", **common),
+        ),
+        trained=Trained(
+            date=today,
+            software=f"torch {metadata.version('torch')}, onnx {metadata.version('onnx')}",
+            data=data,
+            spectra=sum(member.spectra for member in members),
+            members=tuple(str(member) for member in members),
+            metrics={key: round(value, 4) for key, value in metrics.items()},
+        ),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_bytes(content)
+    text = manifest.model_dump_json(indent=2) + "\n"
+    (folder / "manifest.json").write_text(text, encoding="utf-8")
+    return manifest
+
+
+@torch.no_grad()
+def predict_simulated(
+    predictor: Predictor, spectra: LabelledSpectra, batch: int = 128
+) -> NDArray[np.float32]:
+    """Probabilities [spectrum, 80] of simulated spectra."""
+    parts = []
+    for at in range(0, len(spectra.counts), batch):
+        part = slice(at, at + batch)
+        inputs = (spectra.counts[part], spectra.offset_ev[part], spectra.scale_ev[part])
+        parts.append(predictor(*inputs)[0].numpy())
+    return np.concatenate(parts)

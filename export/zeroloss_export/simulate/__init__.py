@@ -1,0 +1,1 @@
+"""Simulated spectra: compositions, edges, low loss, background, detector, labels."""

@@ -1,0 +1,1 @@
+"""Training on spectra that are simulated as they are needed."""
