@@ -50,9 +50,10 @@ def _parser(commands: dict[str, EntryPoint], chosen: str | None) -> argparse.Arg
     )
     parser.add_argument("--version", action="version", version=f"zeroloss {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for name in sorted(commands, key=lambda item: ORDER.index(item) if item in ORDER else 99):
-        # Command modules are light: what they need is imported when they run.
-        module: ModuleType = commands[name].load()
+    # A command that was named is the only one to be loaded; the overview loads them all.
+    named = {chosen: commands[chosen]} if chosen in commands else commands
+    for name in sorted(named, key=lambda item: ORDER.index(item) if item in ORDER else len(ORDER)):
+        module: ModuleType = named[name].load()
         subparser = subparsers.add_parser(name, help=module.HELP)
         if name == chosen:
             module.configure(subparser)
