@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,11 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
 def test_the_hash_follows_the_values() -> None:
     assert parse().sha256 == Config().sha256
     assert parse("--queue-mb", "8").sha256 != Config().sha256
+
+
+def test_the_shipped_example_shows_exactly_the_defaults() -> None:
+    example = Path(__file__).parents[1] / "deploy" / "zeroloss.toml"
+    assert parse("--config", str(example)) == Config()
+    assert set(tomllib.loads(example.read_text())) == set(Config.model_fields)
+    for section, values in tomllib.loads(example.read_text()).items():
+        assert set(values) == set(getattr(Config(), section).model_dump())
