@@ -128,7 +128,10 @@ def change(manifest: dict[str, Any], key: str, value: Any) -> None:
     inner: Any = manifest
     for part in path:
         inner = inner[int(part)] if isinstance(inner, list) else inner[part]
-    inner[last] = value
+    if isinstance(inner, list):
+        inner[int(last)] = value
+    else:
+        inner[last] = value
 
 
 def make_spectra(

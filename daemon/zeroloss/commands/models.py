@@ -100,11 +100,13 @@ def _row(package: ModelPackage) -> tuple[str, ...]:
     manifest = package.manifest
     begin, end = manifest.takes.window_ev
     gives = [f"{item.name} {list(item.shape)} {item.unit}".rstrip() for item in manifest.outputs]
+    size = decimal(package.graph_bytes)
+    what = [f"{manifest.name} {manifest.version}", package.sha256[:12], size]
     trained = manifest.trained
     metrics = [f"{name} {value:g}" for name, value in trained.metrics.items()]
     made = [f"{trained.date}, {trained.software}", trained.data, f"{trained.spectra} spectra"]
     return (
-        f"{manifest.name} {manifest.version}\n{package.sha256[:12]}\n{decimal(package.graph_bytes)}",
+        "\n".join(what),
         f"{manifest.takes.modality}\n{begin:g} to {end:g} eV",
         "\n".join(gives),
         "\n".join(made + metrics),

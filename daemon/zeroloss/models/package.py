@@ -65,9 +65,16 @@ def load_package(folder: Path) -> ModelPackage:
 def parse_manifest(raw: bytes, folder: Path) -> Manifest:
     """The manifest in these bytes of JSON; `PackageError` names every key that is wrong."""
     try:
-        return Manifest.model_validate_json(raw, strict=True)
+        manifest = Manifest.model_validate_json(raw, strict=True)
     except ValidationError as error:
         problems = error.errors(include_url=False)
+    else:
+        # Python code may leave the format out, a file says which it is.
+        if "format" not in manifest.model_fields_set:
+            raise PackageError(
+                f"model package {folder}: {MANIFEST_FILE}: the key format is missing"
+            )
+        return manifest
     unknown_format = [item for item in problems if item["loc"] == ("format",)]
     chosen = unknown_format or problems
     sentence = "; ".join(_describe(dict(item)) for item in chosen[:_SHOWN_ERRORS])

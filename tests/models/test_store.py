@@ -1,0 +1,76 @@
+"""The store finds every whole package and tells of every damaged one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.packages import make_package
+from zeroloss.models import ModelStore, PackageError, load_package
+from zeroloss.models.store import builtin_folder
+
+
+def test_the_shipped_packages_are_whole() -> None:
+    store = ModelStore()
+    assert store.broken == {}
+    assert all(package.folder.parent == builtin_folder() for package in store.packages().values())
+
+
+def test_packages_of_a_folder_are_found(tmp_path: Path) -> None:
+    make_package(tmp_path, name="one")
+    make_package(tmp_path, name="two")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "readme.txt").write_text("not a package", "utf-8")
+    store = ModelStore([tmp_path])
+    assert store.get("one").name == "one"
+    assert set(store.packages()) - set(ModelStore().packages()) == {"one", "two"}
+    assert store.broken == {}
+
+
+def test_a_folder_may_be_a_package_itself(tmp_path: Path) -> None:
+    assert ModelStore([make_package(tmp_path, name="one")]).get("one").name == "one"
+
+
+def test_a_later_folder_overrides_by_name(tmp_path: Path) -> None:
+    for version in ("1", "2"):
+        make_package(tmp_path / version, version=version)
+    for order in (["1", "2"], ["2", "1"]):
+        store = ModelStore([tmp_path / name for name in order])
+        assert store.get("tiny").manifest.version == order[-1]
+
+
+def test_a_damaged_package_hides_nothing(tmp_path: Path) -> None:
+    make_package(tmp_path / "user", name="good")
+    damaged = make_package(tmp_path / "user", name="bad")
+    (damaged / "model.onnx").write_bytes(b"damaged")
+    bare = make_package(tmp_path / "user", name="bare")
+    (bare / "manifest.json").unlink()
+    store = ModelStore([tmp_path / "user"])
+    assert store.get("good").name == "good"
+    assert set(store.broken) == {damaged, bare}
+    with pytest.raises(PackageError) as loading:
+        load_package(damaged)
+    assert store.broken[damaged] == str(loading.value)
+    assert "there is no file manifest.json" in store.broken[bare]
+    with pytest.raises(PackageError, match="the package is damaged, copy it again"):
+        store.get("bad")
+
+
+def test_twins_in_one_folder_are_told(tmp_path: Path) -> None:
+    first = make_package(tmp_path, name="one")
+    twin = make_package(tmp_path, name="two", changes={"name": "one"})
+    store = ModelStore([tmp_path])
+    assert store.get("one").folder == first
+    assert f"{first} has the same name 'one'" in store.broken[twin]
+
+
+def test_an_unknown_name_lists_what_there_is(tmp_path: Path) -> None:
+    make_package(tmp_path, name="one")
+    with pytest.raises(PackageError, match=r"no model package 'three'; there are: .*\bone"):
+        ModelStore([tmp_path]).get("three")
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match="nowhere does not exist"):
+        ModelStore([tmp_path / "nowhere"])
