@@ -1,0 +1,360 @@
+"""The maps of one run as a subscriber knows them: arrays, coverage, ledger, provenance."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zeroloss.scan import Coverage
+from zeroloss.wire import (
+    LedgerTotals,
+    LedgerUpdate,
+    MapClose,
+    MapOpen,
+    MapUpdate,
+    OutputInfo,
+    PackageInfo,
+    RunStart,
+    Snapshot,
+    layer_key,
+)
+
+DETECTED_SHARE = 0.01
+"""A label is detected where at least this share of the mapped pixels is at or above threshold."""
+
+
+class MapTooLargeError(MemoryError):
+    """The maps of a run need more memory than this subscriber may take."""
+
+
+@dataclass(frozen=True)
+class MapView:
+    """One map at one moment, as copies: it never changes.
+
+    `values` float32 [ny, nx], NaN where there is no value (yet); `coverage` uint8 [ny, nx] with the
+    codes of `zeroloss.scan.Coverage`; `threshold` where the map is a probability. numpy functions
+    take a view as its `values`.
+    """
+
+    label: str
+    values: npt.NDArray[np.float32]
+    coverage: npt.NDArray[np.uint8]
+    threshold: float | None = None
+
+    @property
+    def mask(self) -> npt.NDArray[np.bool_]:
+        """[ny, nx], true where there is no value: the convention of `numpy.ma`."""
+        mask: npt.NDArray[np.bool_] = self.coverage != Coverage.DONE
+        return mask
+
+    @property
+    def masked(self) -> np.ma.MaskedArray[Any, np.dtype[np.float32]]:
+        """The values as a masked array."""
+        return np.ma.MaskedArray(self.values, mask=self.mask)
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """[ny, nx], true where the probability reaches the threshold of its model."""
+        if self.threshold is None:
+            raise ValueError(f"the map {self.label!r} is not a probability: it has no threshold")
+        present: npt.NDArray[np.bool_] = ~self.mask & (self.values >= self.threshold)
+        return present
+
+    @property
+    def share(self) -> float:
+        """Share of the mapped pixels where the label is present; 0 where none is mapped."""
+        return float(self.present.sum() / max(1, int((~self.mask).sum())))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.values.shape[0], self.values.shape[1]
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
+        return np.array(self.values, dtype=dtype, copy=copy)
+
+
+class LiveRun:
+    """All maps of one run; grows until `closed`. Every method may be called from any thread.
+
+    `run["Fe"]` is the probability map of an element, `run["package/output"]` that of a scalar
+    output; `layer()` gives whole arrays. Each access copies what there is at that moment.
+    """
+
+    def __init__(self, opened: MapOpen, memory_bytes: int) -> None:
+        self._lock = threading.RLock()
+        self.opened = opened
+        self.start: RunStart = opened.start
+        self.packages: tuple[PackageInfo, ...] = opened.packages
+        self.pixels = self.start.scan.shape[0] * self.start.scan.shape[1]
+        self.outputs: dict[str, OutputInfo] = {
+            layer_key(package.name, output.name): output
+            for package in opened.packages
+            for output in package.outputs
+            if output.kind != "spectrum"
+        }
+        needed = self.pixels * (
+            16 + 4 * sum(int(np.prod(output.shape)) for output in self.outputs.values())
+        )
+        if needed > memory_bytes:
+            rows, columns = self.start.scan.shape
+            raise MapTooLargeError(
+                f"the maps of {rows} x {columns} pixels need {needed / 2**30:.1f} GiB, this "
+                f"subscriber may take {memory_bytes / 2**30:.1f}: raise memory_bytes"
+            )
+        self._coverage = np.zeros(self.pixels, np.uint8)
+        self._stamp = np.full(self.pixels, -1, np.int64)
+        self._layers = {
+            key: np.full((self.pixels, *output.shape), np.nan, np.float32)
+            for key, output in self.outputs.items()
+        }
+        self._labels = self._index_labels()
+        self._ledger = LedgerTotals()
+        self._lag_s = self._rate_hz = 0.0
+        self._ledger_seq = -1
+        self._closed: MapClose | None = None
+
+    def _index_labels(self) -> dict[str, tuple[str, int]]:
+        labels: dict[str, tuple[str, int]] = {}
+        for key, output in self.outputs.items():
+            if output.kind == "probability":
+                for index, label in enumerate(output.labels):
+                    labels.setdefault(label, (key, index))
+        return labels
+
+    # -- what is on the maps ----------------------------------------------------------------
+
+    @property
+    def run(self) -> bytes:
+        """The 16 bytes that name the run."""
+        return self.start.run
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the maps."""
+        return self.start.scan.shape
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Every label that has a probability map, in the order of the model."""
+        return tuple(self._labels)
+
+    @property
+    def closed(self) -> MapClose | None:
+        """How the run ended, once its maps are final."""
+        return self._closed
+
+    @property
+    def ledger(self) -> LedgerTotals:
+        """The last known balance: announced = processed + pending + missed + rejected."""
+        return self._ledger
+
+    @property
+    def lag_s(self) -> float:
+        """Age of the newest mapped spectrum since the daemon received it."""
+        return self._lag_s
+
+    @property
+    def rate_hz(self) -> float:
+        """Spectra mapped per second of late."""
+        return self._rate_hz
+
+    @property
+    def coverage(self) -> npt.NDArray[np.uint8]:
+        """Codes of `zeroloss.scan.Coverage` [ny, nx]."""
+        with self._lock:
+            return self._coverage.reshape(self.shape).copy()
+
+    @property
+    def provenance(self) -> dict[str, object]:
+        """What made the maps: software, configuration, and every model with where it ran."""
+        return {
+            "software": self.opened.software,
+            "config_sha256": self.opened.config_sha256,
+            "run": self.run.hex(),
+            "title": self.start.title,
+            "packages": {
+                package.name: {
+                    "version": package.version,
+                    "sha256": package.sha256,
+                    "provider": package.provider,
+                    "precision": package.precision,
+                    "range": package.range_name,
+                }
+                for package in self.packages
+            },
+        }
+
+    @property
+    def detected(self) -> tuple[str, ...]:
+        """Labels found: the daemon's word once the maps are final, before that the same rule.
+
+        The rule: present in at least 1 % of the mapped pixels.
+        """
+        closed = self._closed
+        if closed is not None:
+            found = [label for labels in closed.detected.values() for label in labels]
+            return tuple(dict.fromkeys(found))
+        shares = self.shares()
+        return tuple(label for label, share in shares.items() if share >= DETECTED_SHARE)
+
+    def shares(self) -> dict[str, float]:
+        """Share of the mapped pixels where each label is present; empty before the first one."""
+        out: dict[str, float] = {}
+        with self._lock:
+            done = self._coverage == Coverage.DONE
+            count = int(done.sum())
+            for key, output in self.outputs.items():
+                if output.kind != "probability" or count == 0:
+                    continue
+                above = (self._layers[key][done] >= (output.threshold or 0.5)).sum(axis=0)
+                for label, number in zip(output.labels, above, strict=True):
+                    out.setdefault(label, float(number) / count)
+        return out
+
+    def means(self) -> dict[str, float]:
+        """Mean probability of each label over the mapped pixels; empty before the first one."""
+        out: dict[str, float] = {}
+        with self._lock:
+            done = self._coverage == Coverage.DONE
+            for key, output in self.outputs.items():
+                if output.kind == "probability" and done.any():
+                    mean = np.nanmean(self._layers[key][done], axis=0, dtype=np.float64)
+                    for label, value in zip(output.labels, np.atleast_1d(mean), strict=True):
+                        out.setdefault(label, float(value))
+        return out
+
+    def __getitem__(self, name: str) -> MapView:
+        key, index = self._find(name)
+        output = self.outputs[key]
+        threshold = output.threshold if output.kind == "probability" else None
+        return self._view(name, key, index, threshold)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._labels or name in self.outputs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._labels)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def spread(self, name: str) -> MapView:
+        """The uncertainty (one standard deviation) of a map; `KeyError` where it has none."""
+        key, index = self._find(name)
+        output = self.outputs[key]
+        if output.uncertainty is None:
+            raise KeyError(f"the output {key!r} states no uncertainty")
+        package = key.split("/", 1)[0]
+        return self._view(name, layer_key(package, output.uncertainty), index, None)
+
+    def layer(self, key: str) -> npt.NDArray[np.float32]:
+        """All of one output [ny, nx, ...]; `key` is "package/output"."""
+        if key not in self._layers:
+            raise KeyError(f"no layer {key!r}; there are {', '.join(self._layers)}")
+        with self._lock:
+            layer = self._layers[key]
+            return layer.reshape(*self.shape, *layer.shape[1:]).copy()
+
+    def to_hyperspy(self, labels: tuple[str, ...] | None = None) -> Any:
+        """The probability maps as a HyperSpy `Signal2D` [label, y, x] with axes and provenance.
+
+        `labels` default to those detected. Raises `ImportError` where HyperSpy is not installed.
+        """
+        from .hyperspy import signal_of
+
+        return signal_of(self, labels)
+
+    def _find(self, name: str) -> tuple[str, int | None]:
+        if name in self._labels:
+            return self._labels[name]
+        if name in self.outputs and self.outputs[name].shape == ():
+            return name, None
+        if name in self.outputs:
+            raise KeyError(f"{name!r} holds more than one map: use layer({name!r})")
+        raise KeyError(f"no map {name!r} in this run; it has {', '.join(self._labels)}")
+
+    def _view(self, name: str, key: str, index: int | None, threshold: float | None) -> MapView:
+        with self._lock:
+            layer = self._layers[key]
+            values = layer if index is None else layer[:, index]
+            return MapView(
+                name, values.reshape(self.shape).copy(), self.coverage, threshold=threshold
+            )
+
+    # -- what the follower writes -------------------------------------------------------------
+
+    def restart(self, opened: MapOpen) -> None:
+        """The same run goes on under a restarted daemon, which numbers its messages afresh."""
+        with self._lock:
+            self.opened = opened
+            self._stamp[:] = -1
+            self._ledger_seq = -1
+            self._closed = None
+
+    def fits(self, opened: MapOpen) -> bool:
+        """Whether this message describes the same run with the same layers."""
+        return opened.start == self.start and [
+            (item.name, item.outputs) for item in opened.packages
+        ] == [(item.name, item.outputs) for item in self.packages]
+
+    def update(self, message: MapUpdate) -> npt.NDArray[np.uint32]:
+        """Take changed pixels over; returns those that were new. `ValueError` where they misfit."""
+        pixels = message.pixels
+        if len(pixels) and int(pixels.max()) >= self.pixels:
+            raise ValueError(f"pixel {int(pixels.max())} of a map of {self.pixels}")
+        with self._lock:
+            newer = self._stamp[pixels] <= message.seq
+            self._write(pixels[newer], newer, message.seq, message.coverage, message.values)
+        return pixels[newer]
+
+    def page(self, message: Snapshot) -> npt.NDArray[np.uint32]:
+        """Take one page of a snapshot over, except where newer updates have already been."""
+        n = len(message.coverage)
+        if message.first + n > self.pixels:
+            raise ValueError(f"pixels {message.first} + {n} of a map of {self.pixels}")
+        pixels = np.arange(message.first, message.first + n, dtype=np.uint32)
+        with self._lock:
+            newer = self._stamp[pixels] <= message.seq
+            self._write(pixels[newer], newer, message.seq, message.coverage, message.values)
+            if message.seq >= self._ledger_seq:
+                self._ledger, self._ledger_seq = message.totals, message.seq
+            self._closed = self._closed or message.closed
+        return pixels[newer]
+
+    def _write(
+        self,
+        pixels: npt.NDArray[np.uint32],
+        newer: npt.NDArray[np.bool_],
+        seq: int,
+        coverage: npt.NDArray[np.uint8],
+        values: Mapping[str, npt.NDArray[np.float32]],
+    ) -> None:
+        for key, array in values.items():
+            layer = self._layers.get(key)
+            if layer is None or array.shape[1:] != layer.shape[1:]:
+                raise ValueError(f"a layer {key!r} {list(array.shape[1:])} that was not announced")
+        self._coverage[pixels] = coverage[newer]
+        self._stamp[pixels] = seq
+        for key, array in values.items():
+            self._layers[key][pixels] = array[newer]
+
+    def account(self, message: LedgerUpdate) -> None:
+        """Take the ledger over."""
+        with self._lock:
+            if message.seq >= self._ledger_seq:
+                self._ledger, self._ledger_seq = message.totals, message.seq
+                self._lag_s, self._rate_hz = message.lag_s, message.rate_hz
+
+    def close(self, message: MapClose) -> None:
+        """The maps are final."""
+        with self._lock:
+            self._closed = message
+            self._ledger, self._ledger_seq = message.totals, message.seq
