@@ -105,7 +105,7 @@ class NativeSource:
         while True:
             frame = self._socket.recv(zmq.NOBLOCK, copy=False)
             if len(parts) <= MAX_PARTS:
-                parts.append(frame.bytes if len(frame) < COPY_BELOW else frame.buffer)
+                parts.append(frame.bytes if len(frame) < COPY_BELOW else frame.buffer.toreadonly())
             if not frame.more:
                 return Received(parts, received_ns)
 
