@@ -19,7 +19,11 @@ from zeroloss.wire import LedgerTotals, OutputInfo
 TOTALS = LedgerTotals(
     announced=12, processed=10, missed=1, rejected={"saturated": 1}, malformed={"dtype": 3}
 )
-PROVENANCE = {"software": "zeroloss 0", "config_sha256": "ab" * 32, "replayed": False}
+PROVENANCE: dict[str, str | bool] = {
+    "software": "zeroloss 0",
+    "config_sha256": "ab" * 32,
+    "replayed": False,
+}
 DETECTED = {PROBABILITY: ("O", "B", "glass")}
 
 

@@ -34,6 +34,7 @@ class _Handler(WSGIRequestHandler):
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    request_queue_size = 4 * MAX_CONNECTIONS
     # On Windows this flag would let two daemons share one port.
     allow_reuse_address = sys.platform != "win32"
 

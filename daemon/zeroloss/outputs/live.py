@@ -56,6 +56,9 @@ class LiveRun:
                 values=values,
             )
             seq += 1
+            if len(pixels) < self._update_pixels:
+                # All that was there; what is written meanwhile waits for the next tick.
+                break
         else:
             # The tick's share is used up, so there may be more.
             closing = None

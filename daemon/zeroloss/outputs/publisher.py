@@ -41,6 +41,8 @@ REPLIES_SNDHWM = 4
 """Answers queued for one asking peer: at most 64 MiB; further ones are dropped and counted."""
 REQUESTS_PER_TURN = 32
 HEARTBEAT_S = 0.5
+TURN_S = 0.05
+"""Longest wait before new runs and the call to stop are looked at."""
 PEER_TIMEOUT_S = 30
 """A peer that is silent on the transport for so long is disconnected and its queue released."""
 LINGER_MS = 1000
@@ -134,7 +136,7 @@ class Publisher:
         poller.register(self._requests, zmq.POLLIN)
         tick = time.monotonic()
         while not self._stopping.is_set():
-            wait_ms = math.ceil(max(0.0, tick - time.monotonic()) * 1e3)
+            wait_ms = math.ceil(1e3 * min(TURN_S, max(0.0, tick - time.monotonic())))
             ready = dict(poller.poll(wait_ms))
             self._take_new_runs()
             if self._maps in ready:
@@ -145,6 +147,9 @@ class Publisher:
             if now >= tick:
                 self._publish_due(now)
                 tick = now + self._interval_s
+            if now - self._heartbeat_at >= HEARTBEAT_S:
+                self._heartbeat_at = now
+                self._beat()
         self._take_new_runs()
         self._publish_due(time.monotonic())
 
@@ -179,9 +184,6 @@ class Publisher:
                 self.metrics.close_ledger(key, live.closed.totals)
         if self._seq != began:
             self.metrics.stage("publish", time.monotonic() - now)
-        if now - self._heartbeat_at >= HEARTBEAT_S:
-            self._heartbeat_at = now
-            self._beat()
 
     def _beat(self) -> None:
         beating = False

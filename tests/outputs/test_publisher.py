@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from support.published_runs import SmallRun
+from support.publishers import Connect, assert_same, metric, new_publisher
+from zeroloss.outputs import Publisher
+from zeroloss.outputs.live import PAGE_BYTES, UPDATE_BYTES
+from zeroloss.scan import Coverage
+from zeroloss.wire import (
+    Heartbeat,
+    LedgerUpdate,
+    MapClose,
+    MapOpen,
+    MapUpdate,
+    Request,
+    Snapshot,
+)
+
+
+def write_all(run: SmallRun, begun: threading.Event, rows: int = 1) -> threading.Thread:
+    """Fill the map from a thread; `begun` is set half-way."""
+    step = run.store.shape[1] * rows
+
+    def write() -> None:
+        rng = np.random.default_rng(3)
+        for begin in range(0, run.store.pixels, step):
+            run.fill(begin, min(begin + step, run.store.pixels), rng)
+            if begin >= run.store.pixels // 2:
+                begun.set()
+        run.close()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    return thread
+
+
+def test_a_run_is_opened_updated_told_and_closed(publisher: Publisher, connect: Connect) -> None:
+    client = connect()
+    assert isinstance(client.next_message(), Heartbeat)
+    run = SmallRun.create((4, 5))
+    run.fill(0, 20, np.random.default_rng(1))
+    run.close()
+    publisher.open(run)
+    messages: list[Any] = []
+    while not messages or not isinstance(messages[-1], MapClose):
+        message = client.next_message()
+        if not isinstance(message, Heartbeat):
+            messages.append(message)
+    opened, update, told, closed = messages
+    assert isinstance(opened, MapOpen)
+    assert (opened.start, opened.packages) == (run.start, run.packages)
+    assert (opened.software, opened.config_sha256) == ("test", "c" * 64)
+    assert isinstance(update, MapUpdate)
+    assert update.pixels.tolist() == list(range(20))
+    assert (update.coverage == Coverage.DONE).all()
+    assert isinstance(told, LedgerUpdate)
+    assert told.totals.processed == 20
+    assert isinstance(closed, MapClose)
+    assert closed.totals == run.totals()
+    assert closed.detected == run.store.detected()
+    assert [message.seq for message in messages] == [1, 2, 3, 4]
+    assert {message.daemon for message in messages} == {publisher.daemon}
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_late_joiner_has_the_whole_map(
+    publisher: Publisher, connect: Connect, at_once: bool
+) -> None:
+    run = SmallRun.create((200, 100))
+    publisher.open(run)
+    half = threading.Event()
+    writer = write_all(run, half)
+    assert at_once or half.wait(10)
+    client = connect()
+    client.follow()
+    writer.join()
+    assert_same(client, run)
+    assert client.closed is not None
+    assert client.closed.totals.processed == 20_000
+
+
+def test_who_joins_after_the_end_has_it_from_the_snapshot(
+    publisher: Publisher, connect: Connect
+) -> None:
+    run = SmallRun.create((10, 10))
+    run.fill(0, 100, np.random.default_rng(1))
+    run.close()
+    publisher.open(run)
+    first = connect()
+    first.follow()
+    late = connect()
+    late.snapshot()
+    assert_same(late, run)
+    assert late.closed == first.closed
+
+
+def test_two_subscribers_end_with_the_same_map(publisher: Publisher, connect: Connect) -> None:
+    run = SmallRun.create((100, 100))
+    publisher.open(run)
+    half = threading.Event()
+    early, late = connect(), connect()
+    early.snapshot()
+    writer = write_all(run, half)
+    assert half.wait(10)
+    late.follow()
+    early.follow()
+    writer.join()
+    assert_same(early, run)
+    assert_same(late, run)
+
+
+def test_updates_carry_only_what_changed_and_are_split(
+    publisher: Publisher, connect: Connect
+) -> None:
+    labels = tuple(f"L{i}" for i in range(64))
+    run = SmallRun.create((256, 256), labels)
+    client = connect()
+    publisher.open(run)
+    client.snapshot()
+    rng = np.random.default_rng(1)
+    run.fill(0, run.store.pixels, rng)
+    seen = np.zeros(run.store.pixels, int)
+    while not seen.all():
+        message = client.step()
+        if isinstance(message, MapUpdate):
+            assert sum(item.nbytes for item in message.values.values()) <= UPDATE_BYTES
+            seen[message.pixels] += 1
+    run.fill(17, 18, rng)
+    run.close()
+    while client.closed is None:
+        message = client.step()
+        if isinstance(message, MapUpdate):
+            seen[message.pixels] += 1
+    assert client.snapshots == 1
+    assert np.flatnonzero(seen == 2).tolist() == [17]
+    assert (np.delete(seen, 17) == 1).all()
+    assert_same(client, run)
+    page = client.ask(Request(op="snapshot", ticket=1))
+    assert isinstance(page, Snapshot)
+    assert 1 < len(page.coverage) < run.store.pixels
+    assert sum(item.nbytes for item in page.values.values()) <= PAGE_BYTES
+
+
+def test_at_most_rate_hz_updates(connect: Connect) -> None:
+    slow = new_publisher(rate_hz=5.0)
+    slow.start()
+    client = connect(slow)
+    run = SmallRun.create((300, 10))
+    slow.open(run)
+    client.snapshot()
+    rng = np.random.default_rng(1)
+    stamps: list[int] = []
+    position = 0
+    while len(stamps) < 4:
+        run.fill(position, position + 1, rng)
+        position += 1
+        if client.live.poll(1):
+            message = client.step()
+            if isinstance(message, MapUpdate):
+                stamps.append(message.t_ns)
+    slow.close()
+    assert np.diff(stamps).min() > 0.19e9
+
+
+def test_a_slow_subscriber_misses_messages_but_no_content(connect: Connect) -> None:
+    fast = new_publisher(rate_hz=200.0)
+    fast.start()
+    labels = tuple(f"L{i}" for i in range(64))
+    run = SmallRun.create((64, 256), labels)
+    slow, quick = connect(fast, rcvhwm=2), connect(fast)
+    fast.open(run)
+    slow.snapshot()
+    quick.snapshot()
+    rng = np.random.default_rng(1)
+    # The slow one reads nothing while the other is fed far more than any queue in between holds.
+    for _ in range(120):
+        run.fill(0, 4096, rng)
+        before = quick.updates
+        while quick.updates == before:
+            quick.step()
+    run.close()
+    quick.follow()
+    slow.follow()
+    fast.close()
+    assert slow.snapshots > 1
+    assert_same(slow, run)
+    assert_same(quick, run)
+
+
+def test_heartbeats_come_all_the_time(publisher: Publisher, connect: Connect) -> None:
+    client = connect()
+    idle = [client.next_message() for _ in range(2)]
+    assert all(isinstance(message, Heartbeat) for message in idle)
+    assert {message.run for message in idle} == {bytes(16)}
+    assert {message.seq for message in idle} == {0}
+    assert 0.4e9 < idle[1].t_ns - idle[0].t_ns < 1.5e9
+    run = SmallRun.create((2, 2))
+    publisher.open(run)
+    while True:
+        message = client.next_message()
+        if isinstance(message, Heartbeat) and message.run == run.start.run:
+            break
+    assert message.seq >= 1
+
+
+def test_the_ledger_is_told_at_most_twice_a_second(publisher: Publisher, connect: Connect) -> None:
+    client = connect()
+    run = SmallRun.create((300, 100))
+    publisher.open(run)
+    client.snapshot()
+    told: list[LedgerUpdate] = []
+    position = 0
+    while len(told) < 3:
+        run.ledger.receive(position, position + 1)
+        position += 1
+        if client.live.poll(1):
+            message = client.step()
+            if isinstance(message, LedgerUpdate):
+                told.append(message)
+    assert np.diff([message.t_ns for message in told]).min() > 0.45e9
+    assert told[0].totals.announced < told[1].totals.announced < told[2].totals.announced
+
+
+def test_a_ledger_that_does_not_change_is_not_told_again(
+    publisher: Publisher, connect: Connect
+) -> None:
+    client = connect()
+    run = SmallRun.create((2, 2))
+    publisher.open(run)
+    kinds: list[str] = []
+    while kinds.count("hb") < 3:
+        kinds.append(client.next_message().KIND)
+    assert kinds.count("loss") <= 1
+
+
+def test_a_new_daemon_has_a_new_identity(publisher: Publisher) -> None:
+    other = new_publisher()
+    assert other.daemon != publisher.daemon
+    other.close()
+
+
+def test_a_subscriber_survives_a_restart_on_the_same_ports(connect: Connect) -> None:
+    before = new_publisher()
+    before.start()
+    run = SmallRun.create((10, 10))
+    run.fill(0, 50, np.random.default_rng(1))
+    before.open(run)
+    client = connect(before)
+    client.snapshot()
+    assert client.opened is not None
+    identity = client.opened.daemon
+    maps, requests = before.maps_endpoint, before.requests_endpoint
+    before.close()
+
+    after = Publisher(maps=maps, requests=requests, software="test", config_sha256="")
+    after.start()
+    again = SmallRun(run.start, run.packages, SmallRun.create((10, 10)).store)
+    again.fill(0, 100, np.random.default_rng(2))
+    after.open(again)
+    again.close()
+    while client.opened.daemon == identity:
+        client.step()
+    assert client.opened.daemon == after.daemon
+    while client.closed is None:
+        client.step()
+    assert_same(client, again)
+    after.close()
+
+
+def test_what_is_written_before_close_is_published(connect: Connect) -> None:
+    publisher = new_publisher(rate_hz=1.0)
+    publisher.start()
+    client = connect(publisher)
+    assert isinstance(client.next_message(), Heartbeat)
+    run = SmallRun.create((3, 3))
+    run.fill(0, 9, np.random.default_rng(1))
+    run.close()
+    publisher.open(run)
+    publisher.close()
+    kinds = [client.next_message().KIND for _ in range(4)]
+    assert [kind for kind in kinds if kind != "hb"][:4] == ["open", "map", "loss", "close"]
+
+
+def test_metrics_follow_ledger_and_traffic(publisher: Publisher, connect: Connect) -> None:
+    client = connect()
+    run = SmallRun.create((10, 10))
+    run.ledger.announce(100)
+    run.fill(0, 90, np.random.default_rng(1))
+    run.ledger.receive(90, 95)
+    run.ledger.reject(90, 95, "saturated")
+    run.close()
+    publisher.open(run)
+    client.follow()
+    while metric(publisher, "spectra_lost_total") == 0:
+        client.gaps()
+    assert metric(publisher, "spectra_received_total") == 95
+    assert metric(publisher, "spectra_processed_total") == 90
+    assert metric(publisher, "spectra_rejected_total", reason="saturated") == 5
+    assert metric(publisher, "spectra_lost_total") == 5
+    assert metric(publisher, "runs_open") == 0
+    assert metric(publisher, "published_messages_total", kind="close") == 1
+    assert metric(publisher, "published_bytes_total", kind="map") > 90 * 8 * 4
+    assert metric(publisher, "replies_total", kind="snap") >= 1
+
+
+def test_a_run_that_breaks_is_told_not_hidden() -> None:
+    publisher = new_publisher()
+    publisher.start()
+    run = SmallRun.create((1, 1))
+    run.packages = (replace(run.packages[0], outputs=None),)  # type: ignore[arg-type]
+    publisher.open(run)
+    deadline = time.monotonic() + 10
+    while publisher.failure is None and time.monotonic() < deadline:
+        threading.Event().wait(0.01)
+    assert publisher.failure is not None
+    assert "the publisher stopped" in publisher.failure
+    publisher.close()
