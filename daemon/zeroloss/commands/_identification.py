@@ -1,0 +1,302 @@
+"""The work of `zeroloss identify`: read, mask, run the model, tell."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.table import Table
+
+from zeroloss.models import ModelSession, ModelStore, PackageError, Provider
+from zeroloss.pipeline import mask_invalid
+from zeroloss.recording.spectrum_files import (
+    SpectrumFileError,
+    read_spectrum_collection,
+    read_spectrum_file,
+)
+from zeroloss.scan import EnergyAxis
+
+Floats = npt.NDArray[np.float32]
+
+CHUNK = 256
+"""Spectra between two steps of the progress bar."""
+SHOWN = 12
+"""Elements named in one line of the table."""
+
+
+class IdentifyError(ValueError):
+    """Something that was asked for cannot be done: one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spectra:
+    """Spectra of one axis: counts [n, channels], NaN where a channel is not valid.
+
+    `names` has one per spectrum, `pixels` says in words what the spectra of an image are.
+    """
+
+    title: str
+    axis: EnergyAxis
+    counts: Floats
+    names: Sequence[str]
+    pixels: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Probability and spread [n, labels] of `Spectra`; spread is None where the model has none."""
+
+    probability: Floats
+    spread: Floats | None
+
+
+class Identifier:
+    """A model that gives probabilities, open and ready.
+
+    Raises `PackageError`, `ProviderError` or `InstallError` where it cannot be.
+    """
+
+    def __init__(
+        self, name: str, folders: Sequence[Path], provider: Provider, threshold: float | None
+    ) -> None:
+        package = ModelStore(folders).get(name)
+        found = [item for item in package.manifest.outputs if item.kind == "probability"]
+        if not found or found[0].threshold is None:
+            raise PackageError(f"the model {name} gives no probabilities: name another --model")
+        self.name = name
+        self.labels = found[0].labels
+        self.threshold = found[0].threshold if threshold is None else threshold
+        self.takes = package.manifest.takes
+        self._output, self._spread = found[0].name, found[0].uncertainty
+        self._session = ModelSession(package, provider)
+
+    def why_not(self, spectra: Spectra) -> str | None:
+        """Why the model cannot look at these spectra; None when it can."""
+        axis, (low, high) = spectra.axis, self.takes.window_ev
+        if axis.size > self.takes.max_channels:
+            return f"{axis.size} channels: the model takes at most {self.takes.max_channels}"
+        if axis.overlap_ev(low, high) < self.takes.min_overlap_ev:
+            return (
+                f"{_range(axis)} overlaps the {low:g} to {high:g} eV of the model by less than "
+                f"{self.takes.min_overlap_ev:g} eV"
+            )
+        return None
+
+    def run(self, spectra: Spectra, first: int, stop: int) -> Answer:
+        """The answer for the spectra [first, stop)."""
+        axis = spectra.axis
+        outputs = self._session.run(spectra.counts[first:stop], axis.offset_ev, axis.scale_ev)
+        spread = None if self._spread is None else outputs[self._spread]
+        return Answer(outputs[self._output], spread)
+
+
+def read(path: Path, modality: str, *, mean: bool) -> list[Spectra]:
+    """All spectra of a file, masked; `SpectrumFileError` where it cannot be used."""
+    if path.suffix.lower() == ".npz":
+        return [
+            _masked(item.name, item.axis, item.counts[np.newaxis], [item.name], None, ())
+            for item in read_spectrum_collection(path)
+        ]
+    file = read_spectrum_file(path)
+    if file.modality != modality:
+        raise SpectrumFileError(f"{path.name}: {file.modality} spectra; the model takes {modality}")
+    energy = file.ranges[0]
+    axis = EnergyAxis.of_range(energy)
+    name = str(path)
+    columns = file.shape[1]
+    image = file.pixels > 1
+    names = [f"{name}[{i // columns},{i % columns}]" for i in range(file.pixels)]
+    spectra = _masked(
+        name,
+        axis,
+        file.counts[energy.name],
+        names if image else [name],
+        energy.saturation,
+        file.notes,
+    )
+    if not image:
+        return [spectra]
+    if mean:
+        return [_mean_of(spectra)]
+    return [replace(spectra, pixels=f"{file.shape[0]} x {columns}")]
+
+
+def _masked(
+    title: str,
+    axis: EnergyAxis,
+    counts: npt.NDArray[Any],
+    names: Sequence[str],
+    saturation: float | None,
+    notes: tuple[str, ...],
+) -> Spectra:
+    valid, masked = mask_invalid(counts, saturation)
+    if masked:
+        share = f"{masked} of {valid.size} channels"
+        notes += (f"{share} are NaN, negative or saturated and count as not measured",)
+    return Spectra(title, axis, valid, names, "", notes)
+
+
+def _mean_of(spectra: Spectra) -> Spectra:
+    with warnings.catch_warnings():
+        # A channel that no pixel measured stays NaN, which is right.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mean = np.asarray(np.nanmean(spectra.counts, axis=0, dtype=np.float64))
+    return replace(
+        spectra,
+        counts=mean[np.newaxis].astype(np.float32),
+        names=[spectra.title],
+        pixels=f"mean of {len(spectra.names)}",
+    )
+
+
+class Rows(Protocol):
+    """Where the rows of probabilities go."""
+
+    def writerow(self, row: Iterable[object], /) -> object:
+        """Write one row."""
+        ...
+
+
+@contextmanager
+def csv_rows(path: Path | None, labels: Sequence[str]) -> Iterator[Rows | None]:
+    """Rows for a CSV that takes its place only when all of it is written; None without a path."""
+    if path is None:
+        yield None
+        return
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow(["id", *labels])
+            yield rows
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def identify_files(
+    identifier: Identifier,
+    paths: Sequence[Path],
+    *,
+    csv_path: Path | None,
+    mean: bool,
+    share: float,
+    console: Console,
+) -> int:
+    """Identify every file and tell; returns the exit code.
+
+    0: all spectra were identified; 1: some could not be; 2: none could be.
+    """
+    table = Table(box=None)
+    table.add_column("spectrum", overflow="fold")
+    for heading in ("pixels", "elements: probability ± spread", "energy range"):
+        table.add_column(heading)
+    notes: list[str] = []
+    done = failed = 0
+    with csv_rows(csv_path, identifier.labels) as rows, _progress(console) as progress:
+        task = progress.add_task("identifying", total=None)
+        total = 0
+        for path in paths:
+            try:
+                groups = read(path, identifier.takes.modality, mean=mean)
+            except SpectrumFileError as error:
+                notes.append(str(error))
+                failed += 1
+                continue
+            total += sum(len(item.names) for item in groups)
+            progress.update(task, total=total)
+            for spectra in groups:
+                notes += [f"{spectra.title}: {note}" for note in spectra.notes]
+                reason = identifier.why_not(spectra)
+                if reason is not None:
+                    notes.append(f"{spectra.title}: not identified, {reason}")
+                    failed += len(spectra.names)
+                    if rows:
+                        unknown = np.full((len(spectra.names), len(identifier.labels)), np.nan)
+                        _write(rows, spectra.names, unknown)
+                    continue
+                answer = _answer(identifier, spectra, lambda n: progress.advance(task, n))
+                done += len(spectra.names)
+                shown = describe(identifier, spectra, answer, share)
+                table.add_row(escape(spectra.title), spectra.pixels, shown, _range(spectra.axis))
+                if rows:
+                    _write(rows, spectra.names, answer.probability)
+    if done:
+        console.print(table)
+    for note in notes:
+        console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
+    if csv_path is not None:
+        console.print(f"probabilities written to {csv_path}", markup=False, highlight=False)
+    return 0 if not failed else 1 if done else 2
+
+
+def _answer(identifier: Identifier, spectra: Spectra, advance: Callable[[int], None]) -> Answer:
+    answers: list[Answer] = []
+    for first in range(0, len(spectra.names), CHUNK):
+        stop = min(first + CHUNK, len(spectra.names))
+        answers.append(identifier.run(spectra, first, stop))
+        advance(stop - first)
+    spreads = [item.spread for item in answers if item.spread is not None]
+    return Answer(
+        np.concatenate([item.probability for item in answers]),
+        np.concatenate(spreads) if spreads else None,
+    )
+
+
+def _write(rows: Rows, names: Sequence[str], probability: npt.NDArray[np.floating]) -> None:
+    for name, values in zip(names, probability, strict=True):
+        # An answer that is not finite stays empty: it is not known, not zero.
+        rows.writerow([name, *(f"{p:.6g}" if np.isfinite(p) else "" for p in values)])
+
+
+def describe(identifier: Identifier, spectra: Spectra, answer: Answer, share: float) -> str:
+    """The detected elements in one line, the surest first.
+
+    One spectrum: everything at or above the threshold. An image: what reaches it in at least
+    `share` of the pixels, with the mean over those pixels (the rule of Annys et al., Sci. Rep. 13,
+    13724 (2023), with its 1 %).
+    """
+    with np.errstate(invalid="ignore"):
+        present = answer.probability >= identifier.threshold
+    fraction = present.mean(axis=0)
+    found = np.flatnonzero(fraction >= (share if len(spectra.names) > 1 else 1.0))
+    shown: list[tuple[float, str]] = []
+    for index in found:
+        where = present[:, index]
+        p = float(answer.probability[where, index].mean())
+        text = f"{identifier.labels[index]} {p:.2f}"
+        if answer.spread is not None:
+            text += f" ± {float(answer.spread[where, index].mean()):.2f}"
+        if len(spectra.names) > 1:
+            text += f" in {fraction[index]:.0%}"
+        shown.append((float(fraction[index]) + p, text))
+    shown.sort(key=lambda pair: -pair[0])
+    more = len(shown) - SHOWN
+    line = ", ".join(text for _, text in shown[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return line or "nothing"
+
+
+def _range(axis: EnergyAxis) -> str:
+    return f"{axis.offset_ev:g} to {axis.end_ev:g} eV"
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        "identifying",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )

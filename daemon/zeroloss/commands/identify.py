@@ -1,0 +1,89 @@
+"""`zeroloss identify FILE...`: which elements are in these spectra, without a daemon."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "identify the elements in files of spectra"
+
+DEFAULT_MODEL = "elements"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Flags: the files, the model, and where the probabilities go."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = (
+        "Identify the elements in spectra, line scans and spectrum images.\n\n"
+        "FILE is whatever RosettaSciIO reads (.dm3 .dm4 .hspy .msa ...), text with two columns\n"
+        "(energy in eV, counts), or an .npz of many spectra with the arrays ids, offsets, energy\n"
+        "and counts, where spectrum i is [offsets[i]:offsets[i+1]].\n\n"
+        "Every spectrum and every pixel is identified by itself. The table has one line per\n"
+        "spectrum and one per image; an element counts as detected in an image when it passes\n"
+        "the threshold in at least 1 % of the pixels (see --detect-share). With --mean an image\n"
+        "is one spectrum: the mean over its pixels."
+    )
+    parser.epilog = (
+        "examples:\n"
+        "  zeroloss identify spectrum.msa\n"
+        "  zeroloss identify scan.dm4 --mean\n"
+        "  zeroloss identify spectra.npz --csv probabilities.csv\n\n"
+        "The CSV has the header id,<labels of the model> and a row per spectrum; pixels are\n"
+        "called FILE[row,column]. A row without values is a spectrum the model cannot look at.\n"
+        "Exit code 0: all identified; 1: some were not; 2: none was."
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="file of spectra")
+    parser.add_argument("--csv", type=Path, metavar="OUT", help="write every probability here")
+    parser.add_argument(
+        "--mean", action="store_true", help="identify the mean spectrum of each image"
+    )
+    parser.add_argument(
+        "--model", default=DEFAULT_MODEL, metavar="NAME", help="model package (default: elements)"
+    )
+    parser.add_argument(
+        "--models",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder with further model packages",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="T",
+        help="probability from which an element is present (default: the model's own)",
+    )
+    parser.add_argument(
+        "--detect-share",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="share of an image's pixels in which a detected element must show (default: 0.01)",
+    )
+    parser.add_argument(
+        "--provider",
+        choices=("cpu", "cuda", "tensorrt", "auto"),
+        default="cpu",
+        help="where the model runs (default: cpu)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Identify everything; 0 when all spectra were, 1 when some were not, 2 when none was."""
+    from rich.console import Console
+
+    from ._identification import Identifier, IdentifyError, identify_files
+
+    for name, value in (("--threshold", args.threshold), ("--detect-share", args.detect_share)):
+        if value is not None and not 0 < value <= 1:
+            raise IdentifyError(f"{name} {value:g}: expected a number above 0, at most 1")
+    identifier = Identifier(args.model, args.models, args.provider, args.threshold)
+    return identify_files(
+        identifier,
+        args.files,
+        csv_path=args.csv,
+        mean=args.mean,
+        share=args.detect_share,
+        console=Console(),
+    )

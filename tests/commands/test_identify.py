@@ -1,0 +1,278 @@
+"""`zeroloss identify` on files that the test writes, with a model whose answer it can compute."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from support.packages import expected_answer, make_package, make_spectra
+from zeroloss.cli import main
+
+LABELS = ("C", "N", "O", "Fe")
+MEASURED = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+@pytest.fixture
+def identify(tmp_path, monkeypatch, capsys):
+    """Runs the command in a folder of its own; returns exit code, output and rows of the CSV."""
+    make_package(tmp_path / "models", labels=LABELS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    out = tmp_path / "out.csv"
+
+    def run(*arguments, model="tiny"):
+        options = ["--models", "models", "--model", model, "--csv", str(out)]
+        code = main(["identify", *map(str, arguments), *options])
+        rows = None
+        if out.exists():
+            with out.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.reader(file))
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err, rows
+
+    return run
+
+
+def write_npz(path, spectra, offset_ev=100.0, scale_ev=1.0, names=None):
+    sizes = [len(row) for row in spectra]
+    np.savez(
+        path,
+        ids=np.array(names or [f"s{i}" for i in range(len(spectra))]),
+        offsets=np.cumsum([0, *sizes]),
+        energy=np.concatenate([offset_ev + scale_ev * np.arange(n) for n in sizes]),
+        counts=np.concatenate(spectra),
+    )
+    return path
+
+
+def write_image(path, counts, shape, signal="EELS", unit="eV"):
+    """A .hspy spectrum image from 100 eV in steps of 1 eV."""
+    with h5py.File(path, "w") as file:
+        file.attrs["file_format"] = "HyperSpy"
+        file.attrs["file_format_version"] = "3.3"
+        group = file.create_group("Experiments/scan")
+        group["data"] = counts.reshape(*shape, -1)
+        units = ["nm"] * len(shape) + [unit]
+        for index, (name, size) in enumerate(
+            zip(["y", "x", "Energy loss"][-len(units) :], group["data"].shape, strict=True)
+        ):
+            axis = group.create_group(f"axis-{index}").attrs
+            axis["name"], axis["units"], axis["size"] = name, units[index], size
+            axis["offset"] = 100.0 if index == len(units) - 1 else 0.0
+            axis["scale"] = 1.0
+        group.create_group("metadata/Signal").attrs["signal_type"] = signal
+        group["metadata"].create_group("General").attrs["title"] = "scan"
+        group.create_group("original_metadata")
+    return path
+
+
+def probabilities(rows):
+    return np.array([[float(value) for value in row[1:]] for row in rows[1:]])
+
+
+def test_npz_gives_a_row_per_spectrum(identify, tmp_path):
+    spectra = make_spectra([["C"], ["N", "Fe"], []])
+    code, output, rows = identify(write_npz(tmp_path / "s.npz", spectra))
+    assert code == 0
+    assert rows[0] == ["id", *LABELS]
+    assert [row[0] for row in rows[1:]] == ["s0", "s1", "s2"]
+    probability, _ = expected_answer(spectra, 100.0, 1.0, LABELS)
+    np.testing.assert_allclose(probabilities(rows), probability, atol=1e-4)
+    assert "C 0.99" in output
+    assert "nothing" in output
+    assert "100 to 999 eV" in output
+
+
+def test_spectra_of_different_axes_in_one_npz(identify, tmp_path):
+    spectra = [make_spectra([["Fe"]], channels=n)[0] for n in (900, 850, 700)]
+    code, _, rows = identify(write_npz(tmp_path / "s.npz", spectra))
+    assert code == 0
+    for row, counts in zip(probabilities(rows), spectra, strict=True):
+        probability, _ = expected_answer(counts[None], 100.0, 1.0, LABELS)
+        np.testing.assert_allclose(row, probability[0], atol=1e-4)
+
+
+def test_invalid_channels_are_masked_and_counted(identify, tmp_path):
+    spectra = make_spectra([["C"], ["C"]])
+    spectra[1, [300, 301, 302]] = np.nan, -5.0, np.inf
+    code, output, rows = identify(write_npz(tmp_path / "s.npz", spectra))
+    assert code == 0
+    assert "s1: 3 of 900 channels are NaN, negative or saturated" in output
+    assert "s0: " not in output
+    masked = spectra.copy()
+    masked[1, 300:303] = np.nan
+    probability, _ = expected_answer(masked, 100.0, 1.0, LABELS)
+    np.testing.assert_allclose(probabilities(rows), probability, atol=1e-4)
+
+
+def test_channels_that_were_cut_out_count_as_not_measured(identify, tmp_path):
+    counts = make_spectra([["C"]])[0]
+    energy = 100.0 + np.arange(900.0)
+    keep = (energy < 600) | (energy > 611)
+    np.savez(
+        tmp_path / "s.npz",
+        ids=np.array(["spliced"]),
+        offsets=np.array([0, keep.sum()]),
+        energy=energy[keep],
+        counts=counts[keep],
+    )
+    code, output, rows = identify(tmp_path / "s.npz")
+    assert code == 0
+    assert "spliced: 12 of 900 channels" in output
+    counts[~keep] = np.nan
+    probability, _ = expected_answer(counts[None], 100.0, 1.0, LABELS)
+    np.testing.assert_allclose(probabilities(rows), probability, atol=1e-4)
+
+
+def test_image_pixel_by_pixel_and_its_one_percent_rule(identify, tmp_path):
+    pytest.importorskip("rsciio", reason="reading .hspy needs the extra hyperspy")
+    present = [["O"]] * 300
+    present[17] = ["O", "Fe"]  # one of 300 pixels: below 1 %
+    present[40:44] = [["O", "N"]] * 4  # 1.3 %
+    spectra = make_spectra(present)
+    path = write_image(tmp_path / "si.hspy", spectra, (15, 20))
+    code, output, rows = identify("si.hspy")
+    assert code == 0
+    assert len(rows) == 301
+    assert [row[0] for row in rows[1:3]] == ["si.hspy[0,0]", "si.hspy[0,1]"]
+    assert rows[-1][0] == "si.hspy[14,19]"
+    probability, _ = expected_answer(spectra, 100.0, 1.0, LABELS)
+    np.testing.assert_allclose(probabilities(rows), probability, atol=1e-4)
+    assert "15 x 20" in output
+    assert "in 100%" in output
+    assert "N 0." in output
+    assert "Fe" not in output
+    _, output, _ = identify(path, "--detect-share", "0.001")
+    assert "Fe 0." in output
+
+
+def test_mean_of_an_image(identify, tmp_path):
+    pytest.importorskip("rsciio", reason="reading .hspy needs the extra hyperspy")
+    spectra = make_spectra([["O"]] * 3 + [["C"]])
+    spectra[3, 5] = np.nan  # the mean is over the pixels that measured the channel
+    write_image(tmp_path / "line.hspy", spectra, (4,))
+    code, output, rows = identify("line.hspy", "--mean")
+    assert code == 0
+    assert [row[0] for row in rows[1:]] == ["line.hspy"]
+    assert "mean of 4" in output
+    mean = np.nanmean(spectra, axis=0)[None]
+    probability, _ = expected_answer(mean, 100.0, 1.0, LABELS)
+    np.testing.assert_allclose(probabilities(rows), probability, atol=1e-4)
+
+
+def test_text_file(identify, tmp_path):
+    counts = make_spectra([["N"]])[0]
+    lines = [f"{100 + i} {value}" for i, value in enumerate(counts)]
+    (tmp_path / "n.txt").write_text("\n".join(lines))
+    code, output, rows = identify("n.txt")
+    assert code == 0
+    assert rows[1][0] == "n.txt"
+    assert "N 0.99" in output
+
+
+def test_threshold(identify, tmp_path):
+    path = write_npz(tmp_path / "s.npz", make_spectra([["C"]]))
+    assert "C 0.99" in identify(path)[1]
+    assert "nothing" in identify(path, "--threshold", "0.9999")[1]
+
+
+def test_a_bad_file_among_good_ones(identify, tmp_path):
+    good = write_npz(tmp_path / "s.npz", make_spectra([["C"]]))
+    (tmp_path / "bad.txt").write_text("no numbers here\n")
+    code, output, rows = identify("bad.txt", good)
+    assert code == 1
+    assert "bad.txt: no numbers in it" in output
+    assert len(rows) == 2
+
+
+def test_spectra_outside_the_models_window(identify, tmp_path):
+    spectra = make_spectra([["C"], ["C"]])
+    far = write_npz(tmp_path / "far.npz", spectra, offset_ev=2000.0)
+    near = write_npz(tmp_path / "near.npz", spectra)
+    code, output, rows = identify(far, near)
+    assert code == 1
+    assert "s0: not identified, 2000 to 2899 eV overlaps the 244 to 748 eV" in output
+    assert rows[1] == ["s0", "", "", "", ""]
+    assert rows[3][1] != ""
+    assert identify(far)[0] == 2
+
+
+def test_x_ray_spectra_are_not_for_this_model(identify, tmp_path):
+    pytest.importorskip("rsciio", reason="reading .hspy needs the extra hyperspy")
+    write_image(tmp_path / "x.hspy", make_spectra([["C"]] * 4), (2, 2), signal="EDS_TEM")
+    code, output, _ = identify("x.hspy")
+    assert code == 2
+    assert "x.hspy: edx spectra; the model takes eels" in output
+
+
+def test_too_many_channels(identify, tmp_path):
+    path = write_npz(tmp_path / "s.npz", [np.ones(20_000)], scale_ev=0.1)
+    code, output, _ = identify(path)
+    assert code == 2
+    assert "20000 channels: the model takes at most 16384" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--threshold", "1.5"], "--threshold 1.5: expected"),
+        (["--detect-share", "0"], "--detect-share 0: expected"),
+        (["--provider", "cuda"], "cuda"),
+    ],
+)
+def test_what_cannot_be_asked(identify, tmp_path, arguments, sentence):
+    path = write_npz(tmp_path / "s.npz", make_spectra([["C"]]))
+    code, output, rows = identify(path, *arguments)
+    assert code == 2
+    assert sentence.lower() in output.lower()
+    assert rows is None
+
+
+def test_unknown_and_unsuitable_models(identify, tmp_path):
+    path = write_npz(tmp_path / "s.npz", make_spectra([["C"]]))
+    code, output, _ = identify(path, model="nobody")
+    assert code == 2
+    assert "there is no model package 'nobody'" in output
+
+
+def test_csv_keeps_the_old_file_when_it_cannot_be_finished(identify, tmp_path, monkeypatch):
+    path = write_npz(tmp_path / "s.npz", make_spectra([["C"]]))
+    assert identify(path)[0] == 0
+    before = (tmp_path / "out.csv").read_bytes()
+    monkeypatch.setattr(
+        "zeroloss.models.ModelSession.run",
+        lambda *args: (_ for _ in ()).throw(OSError("device lost")),
+    )
+    assert identify(path)[0] == 2
+    assert (tmp_path / "out.csv").read_bytes() == before
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_spectra_file_is_only_read(identify, tmp_path):
+    path = write_npz(tmp_path / "s.npz", make_spectra([["C"]]))
+    shutil.copy(path, tmp_path / "copy.npz")
+    identify(path)
+    assert path.read_bytes() == (tmp_path / "copy.npz").read_bytes()
+
+
+@pytest.mark.data
+@pytest.mark.skipif(
+    not MEASURED.is_dir(), reason="the measured spectra are not kept beside this checkout"
+)
+def test_measured_collection_with_the_shipped_model(tmp_path, capsys):
+    source = MEASURED / "core_loss_dev" / "spectra.npz"
+    out = tmp_path / "p.csv"
+    assert main(["identify", str(source), "--csv", str(out)]) == 0
+    with out.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0][:3] == ["id", "Be", "B"]
+    assert (len(rows[0]), rows[0][-1]) == (81, "Bi")
+    values = probabilities(rows)
+    assert values.shape == (77, 80)
+    assert values.min() >= 0
+    assert values.max() <= 1
