@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,7 @@ def store() -> MapStore:
 
 
 @pytest.fixture(scope="module")
-def signals(store: MapStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def signals(store: MapStore, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     hs = pytest.importorskip("hyperspy.api", reason="HyperSpy is not installed")
     path = tmp_path_factory.mktemp("maps") / "map.hspy"
     write_hspy(path, store, PROVENANCE, TOTALS, DETECTED)

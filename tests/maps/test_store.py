@@ -33,7 +33,7 @@ def passes(*numbers: int) -> npt.NDArray[np.int64]:
 def values(*levels: float) -> dict[str, F32]:
     """Both layers at one level per pixel."""
     level = np.repeat(np.array(levels, np.float32)[:, None], len(LABELS), axis=1)
-    return {PROBABILITY: level, SPREAD: level / 10}
+    return {PROBABILITY: level, SPREAD: level / np.float32(10)}
 
 
 def test_a_new_map_is_unknown_and_clean() -> None:
