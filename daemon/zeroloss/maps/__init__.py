@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .closing import Closing
 from .errors import MapFileError, MapSizeError
 from .hspy import write_hspy
 from .store import DEFAULT_MAX_BYTES, MapStore
 
-__all__ = ["DEFAULT_MAX_BYTES", "MapFileError", "MapSizeError", "MapStore", "write_hspy"]
+__all__ = ["DEFAULT_MAX_BYTES", "Closing", "MapFileError", "MapSizeError", "MapStore", "write_hspy"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from zeroloss.maps import Closing
+
 from .errors import EndpointError
 from .health import HealthServer
 from .metrics import Metrics
 from .publisher import Publisher
-from .run import Closing, PublishedRun
+from .run import PublishedRun
 
 __all__ = [
     "Closing",

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
 
-from zeroloss.maps import MapStore
-from zeroloss.wire import ExitStatus, LedgerTotals, PackageInfo, RunStart
-
-
-@dataclass(frozen=True, slots=True)
-class Closing:
-    """How a map ended, and the labels found per probability layer."""
-
-    status: ExitStatus
-    reason: str = ""
-    detected: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+from zeroloss.maps import Closing, MapStore
+from zeroloss.wire import LedgerTotals, PackageInfo, RunStart
 
 
 class PublishedRun(Protocol):

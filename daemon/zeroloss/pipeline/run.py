@@ -10,8 +10,7 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
-from zeroloss.maps import MapStore
-from zeroloss.outputs import Closing
+from zeroloss.maps import Closing, MapStore
 from zeroloss.recording import Recorder
 from zeroloss.scan import Coverage, EnergyAxis, IntervalSet, Ledger, ScanGeometry, runs_of
 from zeroloss.wire import (
