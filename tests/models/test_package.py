@@ -124,7 +124,7 @@ def test_what_is_no_manifest(package: Path, content: bytes, expected: str) -> No
 
 
 @given(st.binary(max_size=200) | st.recursive(st.none() | st.integers() | st.text(), st.lists))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 def test_any_bytes_give_one_typed_error(tmp_path_factory: Any, content: object) -> None:
     raw = content if isinstance(content, bytes) else json.dumps(content).encode()
     with pytest.raises(PackageError):

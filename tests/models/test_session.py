@@ -112,6 +112,28 @@ def test_the_same_bits_in_whatever_company(session: ModelSession) -> None:
                 assert answer[name][position].tobytes() == values[0].tobytes()
 
 
+def test_the_same_bits_from_kernels_that_depend_on_the_batch(open_graph: Open) -> None:
+    # A product of one row takes another kernel, which sums in another order, than one of many.
+    session = open_graph(
+        plain("""
+            from = Constant <value = float {0.0}> ()
+            to = Constant <value = float {3600.0}> ()
+            step = Constant <value = float {1.0}> ()
+            form = Constant <value_ints = [900, 4]> ()
+            index = Range (from, to, step)
+            waves = Sin (index)
+            weights = Reshape (waves, form)
+            probability = MatMul (counts, weights)
+            spread = Expand (half, size)
+        """)
+    )
+    counts = np.nan_to_num(noisy(20))
+    together = session.run(counts, 100.0, 1.0)["probability"]
+    for row in range(20):
+        alone = session.run(counts[row : row + 1], 100.0, 1.0)["probability"]
+        assert alone.tobytes() == together[row].tobytes()
+
+
 def test_the_same_bits_from_many_threads(session: ModelSession) -> None:
     counts = noisy(40)
     alone = session.run(counts, 100.0, 1.0)["probability"].tobytes()

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from support.packages import make_package
-from zeroloss.models import ModelStore, PackageError, load_package
+from zeroloss.models import ModelSession, ModelStore, PackageError, load_package
+from zeroloss.models.check import try_out
 from zeroloss.models.store import builtin_folder
 
 
@@ -15,6 +16,12 @@ def test_the_shipped_packages_are_whole() -> None:
     store = ModelStore()
     assert store.broken == {}
     assert all(package.folder.parent == builtin_folder() for package in store.packages().values())
+
+
+@pytest.mark.parametrize("name", sorted(ModelStore().packages()))
+def test_a_shipped_package_works(name: str) -> None:
+    session = ModelSession(ModelStore().get(name), "cpu")
+    assert try_out(session, 1024).company == 0
 
 
 def test_packages_of_a_folder_are_found(tmp_path: Path) -> None:

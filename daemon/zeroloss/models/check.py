@@ -34,7 +34,7 @@ def try_out(session: ModelSession, channels: int) -> Trial:
     between 0 and 1, or the company of other spectra changes an answer.
     """
     session.warm_up(channels)
-    counts = _spectra(2 * session.smallest_bucket + 1, channels)
+    counts = _spectra(session.smallest_bucket + 1, channels)
     begin, end = session.package.manifest.takes.window_ev
     scale = (end - begin) / channels
     together = session.run(counts, begin, scale)

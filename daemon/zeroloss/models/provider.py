@@ -67,7 +67,7 @@ def _open(ort: Any, graph: bytes, provider: str, threads: int) -> tuple[Any, str
     session.disable_fallback()
     actual = str(session.get_providers()[0])
     if actual != wanted:
-        raise ProviderError(_absent(ort, provider, said or "no device or no libraries"))
+        raise ProviderError(_absent(ort, provider, one_line(said, 200) or "no device"))
     return session, actual
 
 
@@ -106,7 +106,7 @@ def _options(ort: Any, threads: int) -> Any:
     return options
 
 
-def one_line(error: Exception, limit: int = 300) -> str:
-    """The text of a runtime's error on one line, cut to `limit` characters."""
+def one_line(error: Exception | str, limit: int = 300) -> str:
+    """What a runtime said, on one line and cut to `limit` characters."""
     text = " ".join(str(error).split())
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
