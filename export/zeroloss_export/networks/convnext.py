@@ -24,7 +24,8 @@ class ConvNextBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x [batch, bin, width]."""
         mixed = self.depthwise(x.transpose(1, 2)).transpose(1, 2)
-        return x + self.outer(self.gelu(self.inner(self.norm(mixed))))
+        added: Tensor = self.outer(self.gelu(self.inner(self.norm(mixed))))
+        return x + added
 
 
 class ConvNext(nn.Module):
@@ -62,7 +63,8 @@ class ConvNext(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         x = self.patch(self.gelu(self.stem(features))).transpose(1, 2) + self.position
         x = self.gelu(self.squeeze(self.norm(self.stages(x)))).flatten(1)
-        return self.head(self.dropout(x))
+        logits: Tensor = self.head(self.dropout(x))
+        return logits
 
 
 class _Halve(nn.Module):
@@ -74,4 +76,5 @@ class _Halve(nn.Module):
         self.mix = nn.Conv1d(width, new_width, 2, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mix(self.norm(x).transpose(1, 2)).transpose(1, 2)
+        mixed: Tensor = self.mix(self.norm(x).transpose(1, 2))
+        return mixed.transpose(1, 2)

@@ -24,7 +24,8 @@ class MixerBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         mixed = self.token_in(self.token_norm(x).transpose(1, 2))
         x = x + self.token_out(self.gelu(mixed)).transpose(1, 2)
-        return x + self.outer(self.gelu(self.inner(self.norm(x))))
+        added: Tensor = self.outer(self.gelu(self.inner(self.norm(x))))
+        return x + added
 
 
 class Mixer(nn.Module):
@@ -59,4 +60,5 @@ class Mixer(nn.Module):
         for block in self.blocks:
             x = block(x)
         x = self.gelu(self.squeeze(self.norm(x))).flatten(1)
-        return self.head(self.dropout(x))
+        logits: Tensor = self.head(self.dropout(x))
+        return logits

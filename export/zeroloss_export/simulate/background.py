@@ -37,7 +37,8 @@ def scatter(edges: Tensor, recipe: Recipe, draw: Draw) -> Tensor:
     zero_loss = torch.exp(-omega * (fwhm / 2)[:, None])
     # exp(t/lambda * S) keeps the elastic part at one, so thick specimens gain intensity.
     transfer = zero_loss * torch.exp(thickness[:, None] * torch.fft.rfft(single, n=size))
-    return torch.fft.irfft(torch.fft.rfft(edges, n=size) * transfer, n=size)[:, :channels]
+    scattered: Tensor = torch.fft.irfft(torch.fft.rfft(edges, n=size) * transfer, n=size)
+    return scattered[:, :channels]
 
 
 def power_laws(axis_ev: Tensor, reference_ev: Tensor, recipe: Recipe, draw: Draw) -> Tensor:

@@ -48,7 +48,7 @@ class CompositionSampler:
     """Draws compositions; ``share`` gives the fractions of compounds, alloys, pairs, singles."""
 
     def __init__(self, share: tuple[float, float, float, float], lanthanides: float) -> None:
-        self.share = torch.tensor(share)
+        self.share = torch.tensor(share, dtype=torch.float32)
         self.query_weight = torch.zeros(_HIGHEST + 1)
         self.query_weight[4:] = 1.0
         self.query_weight[57:72] *= lanthanides

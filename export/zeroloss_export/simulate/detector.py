@@ -42,9 +42,10 @@ def draw_window(query_ev: Tensor, axis_end_ev: float, recipe: Recipe, draw: Draw
     start = query_ev - lead
     free = draw.chance(recipe.any_window_chance, batch)
     start = torch.where(free, draw.uniform(62.0, 2900.0, batch), start)
+    end = (start + length).clamp(max=axis_end_ev)
+    # Some ranges begin at or before the zero-loss peak.
     low = draw.chance(0.06, batch)
     start = torch.where(low & (start < 120), draw.uniform(-20.0, 62.0, batch), start)
-    end = (start + length).clamp(max=axis_end_ev)
     # Real detectors have about a thousand channels, some data are binned, few are scanned finely.
     choice = draw.pick(torch.tensor([7.0, 2.0, 1.0, 0.7]), batch)
     channels = torch.tensor([1024.0, 512.0, 256.0, 128.0])[choice] * draw.uniform(0.7, 1.0, batch)
@@ -139,7 +140,8 @@ def _artefacts(
     step = draw.log_uniform(0.5, 2.0, batch, 1)
     step = torch.where(draw.chance(0.6, batch)[:, None], 1 + 0.05 * draw.normal(batch, 1), step)
     counts = torch.where(chosen(0.05) & (position > part(0.1, 0.9)), counts * step, counts)
-    counts = torch.where(chosen(0.04), counts + middle * draw.uniform(-0.3, 1.0, batch, 1), counts)
+    end = counts.gather(1, (0.95 * channels).long()[:, None])
+    counts = torch.where(chosen(0.04), counts + end * draw.uniform(-0.7, 3.0, batch, 1), counts)
     cap = counts.gather(1, part(0.01, 0.25).long().clamp(0, CHANNELS - 1))
     counts = torch.where(chosen(0.03), torch.minimum(counts, cap), counts)
     spiky = draw.chance(0.004, *counts.shape) & chosen(0.05)

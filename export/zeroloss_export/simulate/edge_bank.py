@@ -41,7 +41,9 @@ class EdgeBank:
         self.group_shell = torch.tensor([names[group.shell] for group in groups])
         self.groups_of = torch.full((84, 2), -1, dtype=torch.long)
         self.member = torch.full((len(groups), MAX_SUBSHELLS), -1, dtype=torch.long)
-        onsets, frozen, hole = [], [], []
+        onsets: list[float] = []
+        frozen: list[int] = []
+        hole: list[int] = []
         for index, group in enumerate(groups):
             row = self.groups_of[group.atomic_number]
             row[0 if row[0] < 0 else 1] = index

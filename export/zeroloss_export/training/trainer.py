@@ -195,7 +195,7 @@ class Trainer:
             logits.float(), spectra.present, spectra.known, settings.soft_f1_weight
         )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self.seen += settings.batch

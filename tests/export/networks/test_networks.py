@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from zeroloss_export.networks import ARCHITECTURES, build
+from zeroloss_export.networks.ensemble import Ensemble
+from zeroloss_export.networks.grid import FEATURES
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_networks_are_lean_and_give_a_logit_per_element(name: str) -> None:
+    network = build(name).eval()
+    assert network(torch.zeros(3, FEATURES, 1312)).shape == (3, 80)
+    assert sum(value.numel() for value in network.parameters()) < 1.5e6
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_a_network_knows_where_a_feature_lies(name: str) -> None:
+    torch.manual_seed(0)
+    network = build(name).eval()
+    one, other = torch.zeros(1, FEATURES, 1312), torch.zeros(1, FEATURES, 1312)
+    one[0, 1, 400:410] = 3.0
+    other[0, 1, 800:810] = 3.0
+    assert float((network(one) - network(other)).abs().max()) > 1e-4
+
+
+def test_an_unknown_architecture_is_named() -> None:
+    with pytest.raises(ValueError, match=r"expected an architecture of .*mixer.*got 'resnet'"):
+        build("resnet")
+
+
+def test_the_ensemble_gives_mean_and_spread_of_its_members() -> None:
+    torch.manual_seed(1)
+    members = [build("mixer").eval() for _ in range(2)]
+    inputs = torch.rand(4, 500) * 100, torch.full((4,), 150.0), torch.full((4,), 1.0)
+    with torch.no_grad():
+        mean, spread = Ensemble(members)(*inputs)
+        each = [Ensemble([member])(*inputs) for member in members]
+    torch.testing.assert_close(mean, (each[0][0] + each[1][0]) / 2)
+    torch.testing.assert_close(spread, (each[0][0] - each[1][0]).abs() / 2)
+    assert float(spread.max()) > 0
+    assert float(each[0][1].abs().max()) < 1e-6
+
+
+def test_an_empty_ensemble_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one member"):
+        Ensemble([])
