@@ -73,6 +73,8 @@ class Follower:
         self._wanted: deque[bytes | None] = deque([None])
         self._sync: _Sync | None = None
         self._retry_at = 0.0
+        self._unanswered = False
+        self._closes: dict[bytes, MapClose] = {}
         self._subscriber = context.socket(zmq.SUB)
         # Messages beyond this are dropped by the daemon's socket; the hole is seen and mended.
         self._subscriber.setsockopt(zmq.RCVHWM, 1000)
@@ -107,6 +109,7 @@ class Follower:
                 self._watch_connection()
                 self._receive()
                 self._synchronise()
+                self._close_complete()
                 if asked is not self._requester.socket:
                     poller.unregister(asked)
         finally:
@@ -195,8 +198,8 @@ class Follower:
         elif isinstance(message, LedgerUpdate):
             run.account(message)
             self._tell("ledger", run, None)
-        else:
-            self._close(run, message)
+        elif run.closed is None:
+            self._closes[message.run] = message
 
     def _open(self, message: MapOpen) -> LiveRun | None:
         known = self.runs.get(message.run)
@@ -220,10 +223,19 @@ class Follower:
         self._tell("open", run, None)
         return run
 
-    def _close(self, run: LiveRun, message: MapClose) -> None:
-        if run.closed is None:
-            run.close(message)
-            self._tell("close", run, None)
+    def _close_complete(self) -> None:
+        """Close the maps whose end is known, as soon as nothing of them is missing any more."""
+        for key in [key for key in self._closes if not self._awaits(key)]:
+            message, run = self._closes.pop(key), self.runs.get(key)
+            if run is not None and run.closed is None:
+                run.close(message)
+                self._tell("close", run, None)
+
+    def _awaits(self, run: bytes) -> bool:
+        if self._unanswered:
+            return False
+        asked = self._wanted if self._sync is None else (*self._wanted, self._sync.run)
+        return None in asked or run in asked
 
     def _misfit(self, error: ValueError) -> None:
         self.malformed += 1
@@ -252,14 +264,21 @@ class Follower:
             self._requester.ask("snapshot", self._sync.run, 0)
             return
         reply = self._requester.poll()
+        if reply is not None:
+            self._unanswered = False
         if isinstance(reply, Snapshot):
             self._take_page(self._sync, reply)
         elif isinstance(reply, Refusal):
             if self._sync.run is not None:
                 self._refused.append(self._sync.run)
+            elif self._live is not None and self._live[0] > 1:
+                # There was no run yet; the one that came since went by before we could hear it.
+                self._wanted.append(None)
+                self._retry_at = time.monotonic() + RETRY_S
             self._sync = None
             self._synced = 0
         elif isinstance(reply, Gaps) or self._requester.overdue:
+            self._unanswered = True
             self._wanted.appendleft(self._sync.run)
             self._sync = None
             self._retry_at = time.monotonic() + RETRY_S
@@ -284,22 +303,22 @@ class Follower:
             return
         if sync.first_seq is None:
             sync.first_seq = page.seq
-        was_closed = run.closed is not None
         try:
             changed = run.page(page)
         except ValueError as error:
             self._misfit(error)
             self._sync = None
             return
-        self._tell("update", run, changed)
+        if run.closed is None:
+            self._tell("update", run, changed)
+            if page.closed is not None:
+                self._closes[run.run] = page.closed
         position = page.first + len(page.coverage)
         if position < run.pixels:
             self._requester.ask("snapshot", run.run, position)
             return
         self._sync = None
         self._synced = sync.first_seq
-        if run.closed is not None and not was_closed:
-            self._tell("close", run, None)
         missed = self._live is not None and self._live[0] > sync.first_seq + 1
         if missed and run.closed is None:
             self._want(run.run)

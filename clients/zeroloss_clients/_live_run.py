@@ -326,7 +326,6 @@ class LiveRun:
             self._write(pixels[newer], newer, message.seq, message.coverage, message.values)
             if message.seq >= self._ledger_seq:
                 self._ledger, self._ledger_seq = message.totals, message.seq
-            self._closed = self._closed or message.closed
         return pixels[newer]
 
     def _write(
