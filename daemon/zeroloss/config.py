@@ -122,7 +122,7 @@ class Config(_Section):
 
 
 def add_flags(parser: argparse.ArgumentParser, *, skip: frozenset[str] = frozenset()) -> None:
-    """One flag per option, named as the option; `skip` leaves out whole sections."""
+    """One flag per option, named as the option; `skip` leaves out sections or "section.option"."""
     parser.add_argument("--config", type=Path, metavar="TOML", help="configuration file")
     for section, field in Config.model_fields.items():
         if section in skip:
@@ -135,6 +135,8 @@ def add_flags(parser: argparse.ArgumentParser, *, skip: frozenset[str] = frozens
             text = f"{option.description} (default: {_shown(option.default)})".replace("%", "%%")
             flag = "--" + name.replace("_", "-")
             dest = f"{section}.{name}"
+            if dest in skip:
+                continue
             if option.annotation is bool:
                 group.add_argument(
                     flag, dest=dest, action=argparse.BooleanOptionalAction, default=None, help=text

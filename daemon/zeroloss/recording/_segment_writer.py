@@ -58,6 +58,8 @@ class SegmentFile:
     def cut(self, size: int) -> None:
         """Drop everything from `size` on."""
         self._file.truncate(size)
+        self._file.seek(size)
+        self._position = size
 
     def close(self) -> None:
         """Close the file."""
@@ -75,6 +77,7 @@ class Segment:
         self._file = SegmentFile(path)
         self._closing = Lock()
         self._closed = False
+        self._intact = True
         try:
             # A chunk is closed as soon as it is longer than chunk_size: with every message.
             self._writer = Writer(
@@ -111,7 +114,9 @@ class Segment:
                 sequence=self.messages,
                 data=payload,
             )
-        except OSError:
+        except BaseException:
+            # Also Ctrl-C in the middle: the writer cannot be used any more, its file can.
+            self._intact = False
             self._file.cut(before)
             raise
         self.messages += 1
@@ -129,7 +134,8 @@ class Segment:
                 return
             try:
                 if finish:
-                    self._writer.finish()  # type: ignore[no-untyped-call]
+                    if self._intact:
+                        self._writer.finish()  # type: ignore[no-untyped-call]
                     self._file.sync()
             finally:
                 self._closed = True
