@@ -81,6 +81,7 @@ def running_daemon(config: Config) -> Iterator[RunningDaemon]:
         yield RunningDaemon(daemon, source.endpoint, push, finished)
     finally:
         daemon.close()
+        source.close()
         push.close()
         context.term()
 

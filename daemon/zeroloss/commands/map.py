@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 HELP = "map a spectrum image file: elements with probability, spread and coverage"
@@ -59,14 +60,17 @@ def run(args: argparse.Namespace) -> int:
                 "outputs": Outputs(maps=random_port, requests=random_port, http="127.0.0.1:0"),
                 "recording": Recording(recordings=Path(folder)),
                 "log": given.log.model_copy(
-                    update={} if "log.log_level" in vars(args) else {"log_level": "warning"}
+                    update={} if vars(args)["log.log_level"] else {"log_level": "warning"}
                 ),
             }
         )
         set_up_logging(config.log)
         finished: list[Finished] = []
-        daemon = Daemon(config, FileSource(file, speed=None), on_finished=finished.append)
-        try:
+        source = FileSource(file, speed=None)
+        with (
+            closing(source),
+            closing(Daemon(config, source, on_finished=finished.append)) as daemon,
+        ):
             daemon.start()
             daemon.serve_in_background(once=True)
             with Progress(
@@ -77,15 +81,13 @@ def run(args: argparse.Namespace) -> int:
                     for live in daemon.open_runs():
                         progress.update(task, completed=live.totals().processed)
                 progress.update(task, completed=finished[0].run.totals().processed)
-        finally:
-            daemon.close()
         folder_of_run = finished[0].folder
         assert folder_of_run is not None
         shutil.move(folder_of_run / MAPS_NAME, out)
     totals = finished[0].run.totals()
-    closing = finished[0].run.closing
-    assert closing is not None
-    for key, labels in closing.detected.items():
+    closed = finished[0].run.closing
+    assert closed is not None
+    for key, labels in closed.detected.items():
         console.print(f"{key}: [bold]{' '.join(labels) or 'nothing'}[/bold]")
     console.print(
         f"{totals.processed} of {totals.announced} spectra mapped, {totals.missed} missed, "

@@ -6,6 +6,7 @@ import argparse
 import json
 import signal
 import sys
+from contextlib import closing
 
 HELP = "run the daemon: spectra in, recording and live maps out"
 
@@ -49,9 +50,8 @@ def run(args: argparse.Namespace) -> int:
         sole_consumer=config.stream.sole_consumer,
         allow_remote=config.stream.allow_remote,
     )
-    daemon = Daemon(config, source)
-    signal.signal(signal.SIGTERM, lambda *_: daemon.stop())
-    try:
+    with closing(source), closing(Daemon(config, source)) as daemon:
+        signal.signal(signal.SIGTERM, lambda *_: daemon.stop())
         daemon.start()
         if args.announce:
             endpoints = {
@@ -69,6 +69,4 @@ def run(args: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
         daemon.serve(once=args.once)
-    finally:
-        daemon.close()
     return 0

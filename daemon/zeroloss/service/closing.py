@@ -53,7 +53,14 @@ def close_run(run: Run, *, detect_share: float, config_sha256: str) -> Finished:
             "reason": reason,
         }
         try:
-            write_hspy(folder / MAPS_NAME, run.store, provenance, totals, detected)
+            write_hspy(
+                folder / MAPS_NAME,
+                run.store,
+                provenance,
+                totals,
+                detected,
+                share=detect_share,
+            )
             _note_closed(folder, run, totals, detected)
         except OSError as error:
             reason = f"{reason}; the map file could not be written: {error}".lstrip("; ")

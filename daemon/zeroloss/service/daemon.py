@@ -28,7 +28,8 @@ class Daemon:
     """Receives, records, accounts, maps and publishes.
 
     `start` makes it ready: models loaded and warm, interrupted runs recovered, maps published.
-    `serve` then works until `stop`; `serve_in_background` does so on a thread. `close` ends it.
+    `serve` then works until `stop`; `serve_in_background` does so on a thread. `close` ends it. The
+    source stays its owner's to close.
     """
 
     def __init__(
@@ -131,7 +132,6 @@ class Daemon:
                 run.recorder.close()
         self.publisher.close()
         self.http.close()
-        self.source.close()
 
     def health(self) -> dict[str, object]:
         """What /health tells; `status` is ok, starting, or the reason why not all is well."""
