@@ -62,7 +62,7 @@ def store() -> MapStore:
 def signals(store: MapStore, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     hs = pytest.importorskip("hyperspy.api", reason="HyperSpy is not installed")
     path = tmp_path_factory.mktemp("maps") / "map.hspy"
-    write_hspy(path, store, PROVENANCE, TOTALS, DETECTED)
+    write_hspy(path, store, PROVENANCE, TOTALS, DETECTED, share=0.02)
     loaded = hs.load(path)
     return {signal.metadata.Zeroloss.layer: signal for signal in loaded}
 
@@ -137,6 +137,7 @@ def test_the_ledger_and_the_detected_elements_are_kept(signals: dict[str, Any]) 
         assert ledger.malformed.dtype == 3
         assert list(signal.metadata.Sample.elements) == ["B", "O"]
         assert list(signal.metadata.Zeroloss.detected.elements.probability) == ["O", "B", "glass"]
+        assert signal.metadata.Zeroloss.detected_share == 0.02
 
 
 def test_the_microscope_stands_where_hyperspy_looks_for_it(signals: dict[str, Any]) -> None:

@@ -100,7 +100,7 @@ def test_what_cannot_be_answered_is_refused_in_a_sentence(
     foreign = decode(client.asking.recv_multipart())
     assert isinstance(foreign, Refusal)
     assert foreign.reason == "expected a request (ask), got 'run'"
-    assert metric(publisher, "malformed_messages_total", fault="kind") == 1
+    assert metric(publisher, "malformed_requests_total", fault="kind") == 1
 
 
 def test_finished_runs_are_let_go_and_open_ones_kept(connect: Connect) -> None:
@@ -134,7 +134,7 @@ def test_random_requests_are_refused_and_counted(
     client = connect()
     before = sum(
         sample.value
-        for family in publisher.metrics.malformed_messages.collect()
+        for family in publisher.metrics.malformed_requests.collect()
         for sample in family.samples
         if sample.name.endswith("_total")
     )
@@ -143,7 +143,7 @@ def test_random_requests_are_refused_and_counted(
     assert isinstance(answer, Refusal)
     after = sum(
         sample.value
-        for family in publisher.metrics.malformed_messages.collect()
+        for family in publisher.metrics.malformed_requests.collect()
         for sample in family.samples
         if sample.name.endswith("_total")
     )

@@ -13,7 +13,6 @@ from zeroloss.wire.fields import Scalar
 from ._tree import Tree
 from .store import MapStore
 
-RULE = "present in at least 1 % of the mapped pixels"
 _ELEMENT = re.compile(r"[A-Z][a-z]?")
 
 
@@ -40,7 +39,8 @@ def about_run(
     provenance: Mapping[str, Scalar],
     totals: LedgerTotals,
     detected: Mapping[str, tuple[str, ...]],
-) -> dict[str, Tree]:
+    share: float,
+) -> dict[str, Scalar | Tree]:
     """What is the same for all signals of the file, for `metadata.Zeroloss`."""
     start, scan = store.start, store.start.scan
     by_package: dict[str, dict[str, tuple[str, ...]]] = {}
@@ -84,7 +84,8 @@ def about_run(
             "masked_channels": totals.masked_channels,
             "malformed": dict(totals.malformed),
         },
-        "detected": {**by_package, "rule": RULE},
+        "detected": by_package,
+        "detected_share": share,
     }
 
 

@@ -22,7 +22,7 @@ from ._careful_file import CarefulFile
 from ._metadata import about_layer, about_run, elements, general
 from ._tree import Tree, plain_key, plain_text, write_tree
 from .errors import MapFileError
-from .store import MapStore
+from .store import DETECTED_SHARE, MapStore
 
 _FORMAT_VERSION = "3.1"
 """The version of HyperSpy's file format whose layout is followed; later readers take it."""
@@ -51,6 +51,8 @@ def write_hspy(
     provenance: Mapping[str, Scalar],
     totals: LedgerTotals,
     detected: Mapping[str, tuple[str, ...]],
+    *,
+    share: float = DETECTED_SHARE,
 ) -> None:
     """Write the whole map to `path`; `hs.load(path)` returns a list of signals.
 
@@ -59,6 +61,7 @@ def write_hspy(
     `provenance` (software, configuration hash, ...), the run, its calibration, the package and the
     ledger are under `metadata.Zeroloss` of every signal, detected elements under
     `metadata.Sample.elements`. A file at `path` is replaced in one step when all is written.
+    `share` is the part of the mapped pixels from which a label counts as detected.
     Raises `MapFileError`; then no half file is left and an older file is untouched.
     """
     path = Path(path)
@@ -67,7 +70,7 @@ def write_hspy(
         try:
             with CarefulFile(part, "x+") as sink:
                 with h5py.File(sink, "w") as file:
-                    for _ in _write(file, store, provenance, totals, detected):
+                    for _ in _write(file, store, provenance, totals, detected, share):
                         sink.check()
                 sink.check()
                 os.fsync(sink.fileno())
@@ -88,12 +91,13 @@ def _write(
     provenance: Mapping[str, Scalar],
     totals: LedgerTotals,
     detected: Mapping[str, tuple[str, ...]],
+    share: float,
 ) -> Iterator[None]:
     """Write signal by signal; yields after every image."""
     file.attrs["file_format"] = "HyperSpy"
     file.attrs["file_format_version"] = _FORMAT_VERSION
     experiments = file.create_group("Experiments", track_order=True)
-    common = about_run(store, provenance, totals, detected)
+    common = about_run(store, provenance, totals, detected, share)
     for signal in _signals(store):
         group = experiments.create_group(plain_key(signal.name))
         group.attrs["package"] = "zeroloss"

@@ -21,6 +21,8 @@ States: TypeAlias = npt.NDArray[np.uint8]
 Values: TypeAlias = dict[str, npt.NDArray[np.float32]]
 
 DEFAULT_MAX_BYTES = 4 << 30
+DETECTED_SHARE = 0.01
+"""Part of the mapped pixels from which a label counts as detected."""
 STORED_KINDS = ("probability", "scalar", "label")
 MAX_LAYERS = MAX_PARTS - 4
 """Layers that fit into one message beside topic, header, pixels and coverage."""
@@ -181,7 +183,7 @@ class MapStore:
         with self._lock:
             return self._coverage.reshape(self.shape).copy()
 
-    def detected(self, share: float = 0.01) -> dict[str, tuple[str, ...]]:
+    def detected(self, share: float = DETECTED_SHARE) -> dict[str, tuple[str, ...]]:
         """Per probability layer the labels present in at least `share` of the DONE pixels.
 
         Present means at or above the layer's threshold. A label counts from 1 % of the pixels on,

@@ -58,7 +58,10 @@ class Metrics:
         self.mapped_rate = gauge("mapped_spectra_per_second", "Spectra mapped per second of late")
 
         self.malformed_messages = counter(
-            "malformed_messages", "Messages that could not be understood", "fault"
+            "malformed_messages", "Messages of sources that could not be understood", "fault"
+        )
+        self.malformed_requests = counter(
+            "malformed_requests", "Requests that could not be understood", "fault"
         )
         self.foreign_messages = counter("foreign_messages", "Messages of runs that nobody opened")
         self._published = counter("published_messages", "Messages published", "kind")

@@ -175,13 +175,10 @@ class Publisher:
 
     def _publish_due(self, now: float) -> None:
         began = self._seq
-        for key, live in self._runs.items():
-            if live.closed is not None:
-                continue
-            for message in live.due(self._seq + 1, now):
-                self._publish(message)
-            if live.closed is not None:
-                self.metrics.close_ledger(key, live.closed.totals)
+        for live in self._runs.values():
+            if live.closed is None:
+                for message in live.due(self._seq + 1, now):
+                    self._publish(message)
         if self._seq != began:
             self.metrics.stage("publish", time.monotonic() - now)
 
@@ -190,11 +187,7 @@ class Publisher:
         for key, live in self._runs.items():
             if live.closed is None:
                 beating = True
-                totals = live.run.totals()
-                self.metrics.ledger(key, totals)
-                self.metrics.lag_seconds.set(live.run.lag_s())
-                self.metrics.mapped_rate.set(live.run.rate_hz())
-                self._send_heartbeat(key, totals.processed)
+                self._send_heartbeat(key, live.run.totals().processed)
         if not beating:
             self._send_heartbeat(NO_RUN, 0)
 
@@ -245,10 +238,10 @@ class Publisher:
         try:
             request = decode(frames)
         except WireError as error:
-            self.metrics.malformed_messages.labels(error.fault).inc()
+            self.metrics.malformed_requests.labels(error.fault).inc()
             return Refusal(ticket=0, t_ns=now, reason=str(error)[:1000])
         if not isinstance(request, Request):
-            self.metrics.malformed_messages.labels("kind").inc()
+            self.metrics.malformed_requests.labels("kind").inc()
             return Refusal(
                 ticket=0, t_ns=now, reason=f"expected a request (ask), got {request.KIND!r}"
             )
