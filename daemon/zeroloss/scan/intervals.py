@@ -56,13 +56,13 @@ class IntervalSet:
 
     def remove(self, begin: int, end: int) -> list[tuple[int, int]]:
         """Take [begin, end) out; returns the parts that were there."""
+        if begin >= end:
+            return []
         left = bisect_right(self._ends, begin)
         right = bisect_left(self._begins, end)
         inside = [
             (max(begin, start), min(end, stop))
-            for start, stop in zip(
-                self._begins[left:right], self._ends[left:right], strict=True
-            )
+            for start, stop in zip(self._begins[left:right], self._ends[left:right], strict=True)
         ]
         if not inside:
             return inside
