@@ -60,16 +60,17 @@ def draw_window(query_ev: Tensor, axis_end_ev: float, recipe: Recipe, draw: Draw
 
 
 def detect(
-    rate: Tensor, first_ev: float, window: Window, recipe: Recipe, draw: Draw
+    rate: Tensor, taken: Tensor, first_ev: float, window: Window, recipe: Recipe, draw: Draw
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Counts [batch, CHANNELS] (NaN: not measured), offset and scale written on the axis [batch].
 
-    ``rate`` [batch, channel] holds expected counts per 1 eV channel centred on ``first_ev + k``.
+    ``rate`` [batch, channel] holds expected counts per 1 eV channel centred on ``first_ev + k``,
+    ``taken`` what is subtracted after counting. Negative results are not measured.
     """
     counts = _bin(rate, first_ev, window)
     position = torch.arange(CHANNELS)
     inside = position < window.channels[:, None]
-    counts = _noise(counts, recipe, draw)
+    counts = _noise(counts, recipe, draw) - _bin(taken, first_ev, window)
     counts = _artefacts(counts, position, window, recipe, draw)
     counts = torch.where(inside & (counts >= 0), counts, torch.nan)
     batch = len(counts)
@@ -108,6 +109,10 @@ def _noise(counts: Tensor, recipe: Recipe, draw: Draw) -> Tensor:
         recipe.gain_noise_chance, batch
     )
     noisy = noisy * (1 + gain[:, None] * draw.normal(*counts.shape))
+    read = draw.log_uniform(*recipe.read_noise, batch) * draw.chance(
+        recipe.read_noise_chance, batch
+    )
+    noisy = noisy + read[:, None] * draw.normal(*counts.shape)
     # Point spread and interpolation correlate the noise of neighbours; 1-2-1 passes.
     blurred = noisy
     for _ in range(2):

@@ -58,6 +58,9 @@ class FineStructure:
         self.line_offset = torch.zeros(len(groups), _MAX_LINES)
         self.line_strength = torch.zeros(len(groups), _MAX_LINES)
         self.resonance = torch.zeros(len(groups), 3)  # strength, centre above onset, width
+        self.roughness = torch.tensor(
+            [_roughness(group.shell, group.atomic_number) for group in groups]
+        )
         for index, group in enumerate(groups):
             z = group.atomic_number
             onset = {subshell.name: subshell.onset_ev for subshell in group.subshells}
@@ -77,7 +80,7 @@ class FineStructure:
                 lines = [(onset["N3"] - onset["N5"], 0.05)]
                 holes = (71 - z) / 14
                 centre = _RESONANCE_EV[z - 57]
-                self.resonance[index] = torch.tensor([0.3 + 3.0 * holes, centre, 5 + 9 * holes])
+                self.resonance[index] = torch.tensor([1.2 + 2.0 * holes, centre, 5 + 9 * holes])
             for place, (at, part) in enumerate(lines):
                 self.line_offset[index, place] = at
                 self.line_strength[index, place] = part
@@ -200,7 +203,7 @@ class FineStructure:
         for _ in range(3):
             at = centre - draw.uniform(0.0, 1.0, n) * (6.0 + width)
             narrow = draw.log_uniform(0.6, 2.0, n)[:, None]
-            height = (draw.uniform(0.0, 0.5, n) * draw.chance(0.6, n))[:, None]
+            height = (draw.uniform(0.0, 0.8, n) * draw.chance(0.6, n))[:, None]
             shape = shape + height * torch.exp(-0.5 * ((energy - at[:, None]) / narrow) ** 2)
         peak = value[rows].amax(1)
         value[rows] *= draw.uniform(0.1, 1.0, n)[:, None]
@@ -227,6 +230,8 @@ class FineStructure:
         bottom = (-shape.amin(1)).clamp(min=1e-6)
         limit = torch.minimum(top / bottom, torch.tensor(10.0))
         scale = torch.minimum(draw.log_uniform(*self.recipe.generic_structure_scale, n), limit)
+        if self.recipe.smooth_heavy_edges:
+            scale = scale * self.roughness[edges.group]
         scale = scale * draw.chance(self.recipe.generic_structure_chance, n)
         shape = shape * (scale * peak / top)[:, None]
         start = (edges.onset_ev - self.first_ev).long()
@@ -246,3 +251,18 @@ class FineStructure:
         index = start[:, None] + torch.arange(channels)
         held = value[rows].gather(1, index.clamp(0, value.shape[1] - 1))
         self._add(value, rows, start, wave * held)
+
+
+def _roughness(shell: str, atomic_number: int) -> float:
+    """How much generic structure an edge bears relative to a light K edge.
+
+    Near-edge peaks come from sharp final states at low kinetic energy; delayed edges (M4,5 of the
+    4d and 5d rows) reach their maximum where scattering is weak, and are smooth.
+    """
+    if shell == "K":
+        return 1.0 if atomic_number <= 9 else 0.6
+    if shell == "L":
+        return 0.5 if atomic_number <= 18 else 0.25
+    if shell == "M":
+        return 0.15
+    return 0.25

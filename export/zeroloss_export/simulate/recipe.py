@@ -31,6 +31,7 @@ class Recipe:
     delayed_continuum_chance: float = 0.5
     generic_structure_chance: float = 0.8
     generic_structure_scale: tuple[float, float] = (0.02, 2.0)
+    smooth_heavy_edges: bool = True
     exafs_chance: float = 0.5
 
     # low loss
@@ -57,6 +58,8 @@ class Recipe:
     counts_per_ev: tuple[float, float] = (20.0, 1e7)
     gain_noise: tuple[float, float] = (0.0005, 0.015)
     gain_noise_chance: float = 0.5
+    read_noise: tuple[float, float] = (0.1, 6.0)
+    read_noise_chance: float = 0.25
     blur_chance: float = 0.35
     artefact_scale: float = 1.0
     """Multiplies the chances of dead ends, cuts, gain steps, spikes, offsets and plateaus."""

@@ -61,8 +61,8 @@ class SpectrumSimulator:
         value = self.fine_structure.apply(edges, draw)
         total = torch.zeros(count, SIZE).index_add_(0, row, value)
         total = scatter(total, recipe, draw).clamp_(min=0.0)
-        rate, gain = self._add_background(total, edges, row, window)
-        counts, offset, scale = detect(rate, FIRST_EV, window, recipe, draw)
+        rate, taken, gain = self._add_background(total, edges, row, window)
+        counts, offset, scale = detect(rate, taken, FIRST_EV, window, recipe, draw)
         present, known = self._labels(
             specimen, window, edges, row, value * gain[row][:, None], rate
         )
@@ -129,8 +129,12 @@ class SpectrumSimulator:
 
     def _add_background(
         self, total: Tensor, edges: Edges, row: Tensor, window: Window
-    ) -> tuple[Tensor, Tensor]:
-        """Scale edges and background to the drawn jump ratio and dose; also the edges' factor."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Scale edges and background to the drawn jump ratio and dose.
+
+        Returns the expected counts, what is subtracted from them (the background of spectra that
+        come without it), and the edges' factor.
+        """
         draw, recipe = self.draw, self.recipe
         count = len(total)
         batch = torch.arange(count)
@@ -153,15 +157,14 @@ class SpectrumSimulator:
         background = power_laws(self.axis_ev, onset, recipe, draw)
         background = background * waves(self.axis_ev, count, recipe, draw)
         subtracted = draw.chance(recipe.subtracted_chance, count)
-        left = draw.uniform(-0.02, 0.06, count) * draw.chance(0.7, count)
-        part = torch.where(subtracted, left, 1.0)
+        part = draw.uniform(0.96, 1.02, count) * subtracted
         mean = total * gain[:, None] + background
         low = (window.start_ev - FIRST_EV).long().clamp(0, SIZE - 2)
         high = (window.end_ev - FIRST_EV).long().clamp(1, SIZE - 1)
         middle = ((low + high) / 2).long()
         dose = draw.log_uniform(*recipe.counts_per_ev, count) / mean[batch, middle].clamp(min=1e-12)
-        rate = dose[:, None] * (total * gain[:, None] + part.clamp(min=0)[:, None] * background)
-        return rate, gain * dose
+        taken = (dose * part)[:, None] * background
+        return dose[:, None] * mean, taken, gain * dose
 
     def _labels(
         self,

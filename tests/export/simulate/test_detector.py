@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ QUIET = Recipe(
     dispersion_error=0.0,
     dispersion_tail=(0.0, 0.0),
     gain_noise_chance=0.0,
+    read_noise_chance=0.0,
     blur_chance=0.0,
     artefact_scale=0.0,
 )
@@ -37,7 +40,9 @@ def test_windows_show_their_query_edge() -> None:
 @pytest.mark.parametrize("channels", [100, 1000])
 def test_counts_are_preserved_and_the_axis_is_that_of_the_window(channels: int) -> None:
     rate = torch.full((4, 3072), 1e6)
-    counts, offset, scale = detect(rate, 48.0, _window(100, 1100, channels, 4), QUIET, Draw(3))
+    counts, offset, scale = detect(
+        rate, torch.zeros_like(rate), 48.0, _window(100, 1100, channels, 4), QUIET, Draw(3)
+    )
     torch.testing.assert_close(scale, torch.full((4,), 1000 / channels))
     torch.testing.assert_close(offset, 100 + scale / 2)
     measured = ~torch.isnan(counts)
@@ -50,7 +55,9 @@ def test_counts_are_preserved_and_the_axis_is_that_of_the_window(channels: int) 
 
 def test_noise_is_that_of_counting() -> None:
     rate = torch.full((1, 3072), 400.0)
-    counts, _, _ = detect(rate, 48.0, _window(100, 1100, 1000, 1), QUIET, Draw(8))
+    counts, _, _ = detect(
+        rate, torch.zeros_like(rate), 48.0, _window(100, 1100, 1000, 1), QUIET, Draw(8)
+    )
     values = counts[~torch.isnan(counts)]
     assert float(values.var() / values.mean()) == pytest.approx(
         float(values.mean()) / 400.0, rel=0.15
@@ -60,7 +67,9 @@ def test_noise_is_that_of_counting() -> None:
 def test_axis_errors_move_the_written_axis() -> None:
     rate = torch.full((500, 3072), 100.0)
     recipe = QUIET.changed(shift_ev=2.0, dispersion_error=0.01)
-    _, offset, scale = detect(rate, 48.0, _window(100, 1100, 1000, 500), recipe, Draw(5))
+    _, offset, scale = detect(
+        rate, torch.zeros_like(rate), 48.0, _window(100, 1100, 1000, 500), recipe, Draw(5)
+    )
     assert float((scale - 1).std()) == pytest.approx(0.01, rel=0.15)
     assert float((offset - 100.5).std()) > 1.8
 
@@ -69,5 +78,15 @@ def test_dead_ranges_carry_no_signal() -> None:
     rate = torch.full((1, 3072), 1e4)
     full = _window(100, 1100, 1000, 1)
     window = Window(full.start_ev, full.end_ev, full.channels, full.start_ev, full.end_ev - 400)
-    counts, _, _ = detect(rate, 48.0, window, QUIET, Draw(6))
+    counts, _, _ = detect(rate, torch.zeros_like(rate), 48.0, window, QUIET, Draw(6))
     assert float(counts[0, 700:1000].nanmean() / counts[0, :500].nanmean()) < 0.02
+
+
+def test_a_subtracted_background_leaves_noise_around_zero() -> None:
+    rate = torch.full((1, 3072), 400.0)
+    window = _window(100, 1100, 1000, 1)
+    counts, _, _ = detect(rate, rate, 48.0, window, QUIET, Draw(9))
+    kept = counts[~torch.isnan(counts)]
+    # Half of the channels are negative, so not measured; the rest is half a Gaussian.
+    assert 400 < len(kept) < 600
+    assert float(kept.mean() ** 2 / (kept**2).mean()) == pytest.approx(2 / math.pi, rel=0.1)
