@@ -19,6 +19,7 @@ from zeroloss.wire import (
     MapClose,
     MapOpen,
     MapUpdate,
+    Refusal,
     Request,
     Snapshot,
 )
@@ -84,6 +85,23 @@ def test_a_late_joiner_has_the_whole_map(
     assert_same(client, run)
     assert client.closed is not None
     assert client.closed.totals.processed == 20_000
+
+
+def test_who_joins_half_way_has_all_there_is_within_a_second(
+    publisher: Publisher, connect: Connect
+) -> None:
+    run = SmallRun.create((128, 128), tuple(f"L{i}" for i in range(80)))
+    publisher.open(run)
+    half = threading.Event()
+    writer = write_all(run, half)
+    assert half.wait(10)
+    began = time.monotonic()
+    client = connect()
+    client.snapshot()
+    took_s = time.monotonic() - began
+    writer.join()
+    assert np.count_nonzero(client.coverage) >= client.coverage.size // 2
+    assert took_s < 1.0
 
 
 def test_who_joins_after_the_end_has_it_from_the_snapshot(
@@ -315,3 +333,19 @@ def test_a_run_that_breaks_is_told_not_hidden() -> None:
     assert publisher.failure is not None
     assert "the publisher stopped" in publisher.failure
     publisher.close()
+
+
+def test_a_closed_publisher_has_released_its_ports(connect: Connect) -> None:
+    for _ in range(20):
+        one = new_publisher()
+        one.start()
+        assert isinstance(connect(one).gaps(), Refusal)
+        one.close()
+        one.close()
+        again = Publisher(
+            maps=one.maps_endpoint,
+            requests=one.requests_endpoint,
+            software="test",
+            config_sha256="",
+        )
+        again.close()

@@ -9,6 +9,8 @@ import zmq
 
 from .errors import EndpointError
 
+RELEASE_MS = 2000
+"""Longest wait for a port to become free."""
 _TCP = re.compile(r"tcp://(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:\[\]/]+):(?P<port>\d{1,5}|\*)")
 
 
@@ -51,3 +53,17 @@ def bind(socket: zmq.Socket[bytes], what: str, endpoint: str, allow_remote: bool
             ) from None
         raise EndpointError(f"{what}: cannot bind {endpoint}: {error.strerror}") from None
     return str(socket.getsockopt_string(zmq.LAST_ENDPOINT)).rstrip("\0")
+
+
+def release(socket: zmq.Socket[bytes], endpoint: str, linger_ms: int) -> None:
+    """Close a bound socket; its port is free again when this returns.
+
+    Closing alone releases the port some time later, on the library's own thread.
+    """
+    socket.setsockopt(zmq.LINGER, linger_ms)
+    monitor = socket.get_monitor_socket(zmq.EVENT_CLOSED)
+    socket.unbind(endpoint)
+    monitor.poll(RELEASE_MS)
+    socket.disable_monitor()
+    monitor.close(0)
+    socket.close()

@@ -27,7 +27,7 @@ from zeroloss.wire import (
 )
 from zeroloss.wire.limits import MAX_GAPS, MAX_HEADER_BYTES
 
-from .endpoints import bind
+from .endpoints import bind, release
 from .live import LiveRun
 from .metrics import Metrics
 from .run import PublishedRun
@@ -116,12 +116,14 @@ class Publisher:
         self._thread.start()
 
     def close(self) -> None:
-        """Publish what is due, stop, and release both addresses."""
+        """Publish what is due, stop, and release both addresses; a second call does nothing."""
+        if self._maps.closed:
+            return
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join()
-        self._maps.close(LINGER_MS)
-        self._requests.close(0)
+        release(self._maps, self.maps_endpoint, LINGER_MS)
+        release(self._requests, self.requests_endpoint, 0)
 
     def _run(self) -> None:
         try:
