@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zeroloss.maps import Closing
+
 from .errors import EndpointError
 from .health import HealthServer
 from .metrics import Metrics
@@ -9,6 +11,7 @@ from .publisher import Publisher
 from .run import PublishedRun
 
 __all__ = [
+    "Closing",
     "EndpointError",
     "HealthServer",
     "Metrics",
