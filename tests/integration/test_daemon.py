@@ -103,8 +103,9 @@ def test_rubbish_on_the_port_is_counted_and_the_daemon_goes_on(
             for sample in metric.samples
             if sample.name.endswith("_total")
         )
-    assert counted == len(rubbish)
-    assert finished.run.totals().processed == SPECTRA
+    totals = finished.run.totals()
+    assert counted == len(rubbish) == sum(totals.malformed.values())
+    assert totals.processed == SPECTRA
 
 
 def test_under_overload_the_rest_is_caught_up_from_the_recording(
@@ -231,3 +232,27 @@ def test_the_end_status_of_the_source_reaches_the_map(
         finished = running.wait_finished()
     assert finished.run.closing is not None
     assert (finished.run.closing.status, finished.run.closing.reason) == (status, "beam lost")
+
+
+def test_what_the_recording_has_lost_is_rejected_not_waited_for(
+    tmp_path: Path, models: Path
+) -> None:
+    config = make_config(tmp_path, models)
+    start = make_start(PLAN)
+    with running_daemon(config) as running:
+        running.send(start, *make_blocks(start, 48))
+        poll_until(
+            lambda: any(run.totals().announced >= 48 for run in running.daemon.open_runs()),
+            "the blocks",
+        )
+        run = running.daemon.open_runs()[0]
+        assert run.recorder is not None
+        segment = max(run.recorder.folder.glob("*.mcap"))
+        poll_until(lambda: run.totals().processed == 48, "the map")
+        with run.lock:
+            run.deferred.add(1000, 1016)
+        run.ledger.receive(1000, 1016)
+        running.send(replace(make_end(start, 48), spectra=48))
+        poll_until(lambda: not len(run.deferred), "the backlog to give up")
+    assert segment.exists()
+    assert run.totals().rejected == {"no longer readable in the recording": 16}

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,15 +73,19 @@ def running_daemon(config: Config) -> Iterator[RunningDaemon]:
     source = NativeSource(config.stream.source, kind=config.stream.kind, bind=True)
     finished: list[Finished] = []
     daemon = Daemon(config, source, on_finished=finished.append)
+    pool = ThreadPoolExecutor(1)
     push = context.socket(zmq.PUSH)
     push.linger = 0
     push.connect(source.endpoint)
     try:
         daemon.start()
-        daemon.serve_in_background()
+        serving = pool.submit(daemon.serve)
         yield RunningDaemon(daemon, source.endpoint, push, finished)
+        daemon.stop()
+        serving.result()
     finally:
         daemon.close()
+        pool.shutdown()
         source.close()
         push.close()
         context.term()

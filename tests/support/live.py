@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import numpy as np
 import zmq
 
-from zeroloss.maps import MapStore
-from zeroloss.outputs import Closing, Publisher
+from zeroloss.maps import Closing, MapStore
+from zeroloss.outputs import Publisher
 from zeroloss.scan import Ledger, ScanGeometry
 from zeroloss.wire import (
     EnergyRange,

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from zeroloss.maps import MapStore
-from zeroloss.outputs import Closing
+from zeroloss.maps import Closing, MapStore
 from zeroloss.scan import Ledger
 from zeroloss.wire import EnergyRange, LedgerTotals, OutputInfo, PackageInfo, RunStart, ScanPlan
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
 
@@ -68,18 +69,20 @@ def run(args: argparse.Namespace) -> int:
         finished: list[Finished] = []
         source = FileSource(file, speed=None)
         with (
+            ThreadPoolExecutor(1) as pool,
             closing(source),
             closing(Daemon(config, source, on_finished=finished.append)) as daemon,
         ):
             daemon.start()
-            daemon.serve_in_background(once=True)
+            serving = pool.submit(daemon.serve, once=True)
             with Progress(
                 "mapping", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
             ) as progress:
                 task = progress.add_task("map", total=file.shape[0] * file.shape[1])
-                while not daemon.wait_finished(0.1):
+                while not wait([serving], 0.1).done:
                     for live in daemon.open_runs():
                         progress.update(task, completed=live.totals().processed)
+                serving.result()
                 progress.update(task, completed=finished[0].run.totals().processed)
         folder_of_run = finished[0].folder
         assert folder_of_run is not None

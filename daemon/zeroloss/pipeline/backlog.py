@@ -43,6 +43,8 @@ class Backlog:
 
     def _catch_up(self, run: Run) -> None:
         assert run.recorder is not None
+        with run.lock:
+            wanted = list(run.deferred)
         for received_ns, block in RecordedRun(run.recorder.folder).blocks():
             for work in run.take_deferred(block, received_ns):
                 while not self._batcher.push_backlog(work, timeout_s=POLL_S):
@@ -50,3 +52,4 @@ class Backlog:
                         return
             if self._stop.is_set() or not len(run.deferred):
                 return
+        run.give_up_deferred(wanted, "no longer readable in the recording")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import replace
 from threading import Lock
 
 import numpy as np
@@ -48,6 +49,10 @@ class Run:
         self.analyses = tuple(analyses)
         self.packages = tuple(analysis.info for analysis in analyses)
         self.recorder: Recorder | None = None
+        self.recording = False
+        """Whether every spectrum is in the recording, to be read again when there is time."""
+        self.malformed: Counter[str] = Counter()
+        self.foreign = 0
         self.geometry = ScanGeometry(start.scan)
         self.ledger = Ledger()
         self.store = MapStore(start, self.packages)
@@ -74,7 +79,8 @@ class Run:
 
     def totals(self) -> LedgerTotals:
         """The ledger of this moment."""
-        return self.ledger.totals()
+        totals = self.ledger.totals()
+        return replace(totals, foreign=self.foreign, malformed=dict(self.malformed))
 
     def gaps(self) -> list[tuple[int, int]]:
         """Announced spectra that never came, as half-open ranges of positions."""
@@ -151,6 +157,15 @@ class Run:
             )
             works.append(Work(self, positions, self._pixels(block, positions), counts, received_ns))
         return works
+
+    def give_up_deferred(self, ranges: Sequence[tuple[int, int]], reason: str) -> None:
+        """Reject what is still deferred of these half-open ranges of positions."""
+        with self.lock:
+            stuck = [part for begin, end in ranges for part in self.deferred.remove(begin, end)]
+        for begin, end in stuck:
+            self.ledger.reject(begin, end, reason)
+            if self.geometry.per_pass is not None:
+                self.store.mark(self.geometry.pixel_of(np.arange(begin, end)), Coverage.REJECTED)
 
     def defer(self, work: Work) -> None:
         """Leave this work to the recording; it stays pending and is caught up later."""

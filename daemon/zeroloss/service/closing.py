@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from zeroloss import __version__
-from zeroloss.maps import write_hspy
-from zeroloss.outputs import Closing
+from zeroloss.maps import Closing, write_hspy
 from zeroloss.pipeline import Run
 from zeroloss.wire import LedgerTotals
 

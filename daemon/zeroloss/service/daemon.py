@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from threading import Event, Thread
+from threading import Event, Lock
 
 from zeroloss import __version__
 from zeroloss.config import Config
@@ -28,8 +28,8 @@ class Daemon:
     """Receives, records, accounts, maps and publishes.
 
     `start` makes it ready: models loaded and warm, interrupted runs recovered, maps published.
-    `serve` then works until `stop`; `serve_in_background` does so on a thread. `close` ends it. The
-    source stays its owner's to close.
+    `serve` then works until `stop`, on whatever thread calls it. `close` ends it; the source stays
+    its owner's to close.
     """
 
     def __init__(
@@ -50,7 +50,8 @@ class Daemon:
         self._some_finished = Event()
         self._closing: set[bytes] = set()
         self._closer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="closer")
-        self._thread: Thread | None = None
+        self._serving = Lock()
+        self._next_tick = 0.0
         self._batcher = Batcher(config.queue.queue_mb << 20)
         self._executor = LocalExecutor(
             self._batcher,
@@ -91,29 +92,20 @@ class Daemon:
 
     def serve(self, *, once: bool = False) -> None:
         """Receive and map until `stop`; with `once` until one run is finished."""
-        while not self._stop.is_set():
-            if self._intake.blocked:
-                self._intake.release(TICK_S)
-            else:
-                received = self.source.receive(TICK_S)
-                if received is not None:
-                    self._intake.handle(received)
-            self._tick()
-            if once and self._some_finished.is_set():
-                return
-
-    def serve_in_background(self, *, once: bool = False) -> None:
-        """`serve` on a thread of its own."""
-        self._thread = Thread(target=self.serve, kwargs={"once": once}, name="ingest", daemon=True)
-        self._thread.start()
+        with self._serving:
+            while not self._stop.is_set() and not (once and self._some_finished.is_set()):
+                if self._intake.blocked:
+                    self._intake.release(TICK_S)
+                else:
+                    received = self.source.receive(TICK_S)
+                    if received is not None:
+                        self._intake.handle(received)
+                if time.monotonic() >= self._next_tick:
+                    self._tick()
 
     def open_runs(self) -> list[Run]:
         """The runs whose maps are not finished."""
         return list(self._intake.runs.values())
-
-    def wait_finished(self, timeout_s: float) -> bool:
-        """Whether a run was finished, now or within `timeout_s`."""
-        return self._some_finished.wait(timeout_s)
 
     def stop(self) -> None:
         """Ask `serve` to return; safe in a signal handler."""
@@ -122,9 +114,8 @@ class Daemon:
     def close(self) -> None:
         """Stop everything; unfinished runs stay in their recordings and go on at the next start."""
         self.stop()
-        if self._thread is not None:
-            self._thread.join()
-        self._backlog.close()
+        with self._serving:
+            self._backlog.close()
         self._executor.close()
         self._closer.shutdown(wait=True)
         for run in self.open_runs():
@@ -168,6 +159,7 @@ class Daemon:
         }
 
     def _tick(self) -> None:
+        self._next_tick = time.monotonic() + TICK_S
         settings = self.config.runs
         for run in self.open_runs():
             if run.start.run in self._closing:

@@ -27,7 +27,8 @@ REMEMBERED_RUNS = 1024
 class Intake:
     """Opens runs, feeds them what comes, and queues their work; used from the ingest thread only.
 
-    `on_open` is told of every new run. `recording_fault` is the sentence of a failed recording.
+    `on_open` is told of every new run. `recording_fault` is the sentence of a failed recording,
+    until a later run can be recorded again.
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class Intake:
             message = decode(received.parts)
         except WireError as error:
             self._metrics.malformed_messages.labels(error.fault).inc()
+            for open_run in self.runs.values():
+                open_run.malformed[error.fault] += 1
             log.warning("a message was refused: %s", error)
             return
         if isinstance(message, RunStart):
@@ -77,14 +80,9 @@ class Intake:
         run = self.runs.get(message.run) if message.run else None
         if run is None or not isinstance(message, SpectraBlock | Heartbeat | RunEnd):
             self._foreign(message)
-        elif isinstance(message, Heartbeat):
-            run.heartbeat(message)
-        elif isinstance(message, SpectraBlock):
-            self._record(run, received)
-            self._queue(run, run.receive(message, received.received_ns))
-        else:
-            self._record(run, received)
-            run.finish(message)
+            return
+        self._record(run, received)
+        self._queue(run, _take(run, message, received.received_ns))
 
     def recover(self) -> None:
         """Open every run whose recording was never finished; its spectra wait in the recording."""
@@ -102,9 +100,9 @@ class Intake:
     def _start(self, start: RunStart, received: Received) -> None:
         if start.run in self.runs or start.run in self._past:
             return
-        run = self._open(start)
-        if run is not None:
-            self._record(run, received)
+        opened = self._open(start)
+        if opened is not None:
+            self._record(opened, received)
 
     def _open(self, start: RunStart) -> Run | None:
         try:
@@ -118,6 +116,7 @@ class Intake:
             log.error("run %s is refused: %s", start.run[:4].hex(), error)
             return None
         run.recorder = self._recorder(start)
+        run.recording = run.recorder is not None
         if len(self.runs) >= MAX_OPEN_RUNS:
             oldest = min(self.runs.values(), key=lambda item: item.last_message)
             oldest.give_up("abort", f"more than {MAX_OPEN_RUNS} runs at once")
@@ -145,21 +144,21 @@ class Intake:
         run = self._open(recorded.start)
         if run is None:
             return
-        for received_ns, block in recorded.blocks():
-            for work in run.receive(block, received_ns):
-                run.defer(work)
-        end = recorded.end()
-        if end is not None:
-            run.finish(end)
+        for item in recorded.messages():
+            if isinstance(item.message, SpectraBlock | Heartbeat | RunEnd):
+                for work in _take(run, item.message, item.received_ns):
+                    run.defer(work)
         log.info("run %s recovered: %d spectra", run.name, run.totals().pending)
 
     def _foreign(self, message: Message) -> None:
         if message.run not in self._past:
             self._metrics.foreign_messages.inc()
+            for open_run in self.runs.values():
+                open_run.foreign += 1
 
     def _queue(self, run: Run, works: Sequence[Work]) -> None:
         for work in works:
-            if run.recorder is not None and self.recording_fault is None:
+            if run.recording:
                 for evicted in self._batcher.push(work):
                     evicted.run.defer(evicted)
             elif self._held or not self._batcher.offer(work):
@@ -170,7 +169,7 @@ class Intake:
         if not config.record:
             return None
         try:
-            return Recorder(
+            recorder = Recorder(
                 config.recordings,
                 start,
                 segment_bytes=config.segment_mb << 20,
@@ -179,13 +178,17 @@ class Intake:
         except RecordingError as error:
             self._recording_failed(error)
             return None
+        self.recording_fault = None
+        self._metrics.recording("recording")
+        return recorder
 
     def _record(self, run: Run, received: Received) -> None:
-        if run.recorder is None or self.recording_fault is not None:
+        if run.recorder is None or not run.recording:
             return
         try:
             run.recorder.write(received.parts, received.received_ns)
         except RecordingError as error:
+            run.recording = False
             self._recording_failed(error)
         else:
             nbytes = sum(memoryview(part).nbytes for part in received.parts)
@@ -195,3 +198,13 @@ class Intake:
         self.recording_fault = str(error)
         self._metrics.recording("failed")
         log.error("RECORDING STOPPED, maps go on: %s", error)
+
+
+def _take(run: Run, message: SpectraBlock | Heartbeat | RunEnd, received_ns: int) -> list[Work]:
+    if isinstance(message, SpectraBlock):
+        return run.receive(message, received_ns)
+    if isinstance(message, Heartbeat):
+        run.heartbeat(message)
+    else:
+        run.finish(message)
+    return []
