@@ -15,6 +15,7 @@ from zeroloss.wire import (
     decode,
     encode,
 )
+from zeroloss.wire.limits import MAX_HEADER_BYTES
 
 
 def test_peers_that_ask_and_never_read_hold_a_bounded_number_of_answers(
@@ -165,3 +166,12 @@ def test_a_request_with_one_changed_byte_is_answered_or_refused(
     client.asking.send_multipart([topic, bytes(changed)])
     assert isinstance(decode(client.asking.recv_multipart()), Refusal)
     client.close()
+
+
+def test_an_endless_request_is_cut_off(publisher: Publisher, connect: Connect) -> None:
+    good, bad = connect(), connect()
+    bad.asking.send_multipart([b"ask//", bytes(MAX_HEADER_BYTES + 1)])
+    assert isinstance(good.gaps(), Refusal)
+    # The transport drops the long message and comes back; the next one is read again.
+    assert isinstance(bad.gaps(), Refusal)
+    assert metric(publisher, "malformed_requests_total", fault="oversized") == 0

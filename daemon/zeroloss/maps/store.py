@@ -28,6 +28,8 @@ MAX_LAYERS = MAX_PARTS - 4
 """Layers that fit into one message beside topic, header, pixels and coverage."""
 _GROUP = 4096
 """Pixels per coarse dirty flag, so that looking for changes costs little on a large map."""
+_COUNTED = 1 << 16
+"""Pixels counted at a time."""
 _OVERHEAD = 1 + 1 + 8
 """Bytes per pixel beside the layers: coverage, dirty flag, pass."""
 
@@ -75,6 +77,7 @@ class MapStore:
                 f"{max_bytes / 2**20:.1f} MiB; scan a smaller region, run fewer packages or raise "
                 "the cap"
             )
+        self._announced = {layer_key(p.name, o.name) for p in packages for o in p.outputs}
         self._lock = Lock()
         self._values: Values = {
             key: np.full((self.pixels, *item.shape), np.nan, dtype=np.float32)
@@ -101,8 +104,7 @@ class MapStore:
         """
         n = len(pixels)
         self._check(pixels)
-        announced = {layer_key(p.name, o.name) for p in self.packages for o in p.outputs}
-        unknown = sorted(set(values) - announced)
+        unknown = sorted(values.keys() - self._announced)
         if unknown:
             raise ValueError(f"no layer {unknown[0]!r} in this map; it has {sorted(self.layers)}")
         for key in self.layers.keys() & values.keys():
@@ -194,17 +196,22 @@ class MapStore:
             needed = max(1.0, share * np.count_nonzero(done))
             out: dict[str, tuple[str, ...]] = {}
             for key, item in self.layers.items():
-                if item.kind != "probability" or item.threshold is None:
-                    continue
-                counts = np.count_nonzero(
-                    (self._values[key] >= np.float32(item.threshold)) & done[:, None], axis=0
-                )
-                out[key] = tuple(
-                    label
-                    for label, count in zip(item.labels, counts, strict=True)
-                    if count >= needed
-                )
+                if item.kind == "probability" and item.threshold is not None:
+                    counts = self._count(key, np.float32(item.threshold), done)
+                    found = zip(item.labels, counts, strict=True)
+                    out[key] = tuple(label for label, count in found if count >= needed)
             return out
+
+    def _count(
+        self, key: str, threshold: np.float32, done: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.int64]:
+        counts = np.zeros(self.layers[key].shape, np.int64)
+        # In parts, so that a large map needs no second one beside it.
+        for first in range(0, self.pixels, _COUNTED):
+            part = slice(first, first + _COUNTED)
+            present = self._values[key][part] >= threshold
+            counts += np.count_nonzero(present & done[part, None], axis=0)
+        return counts
 
     def _check(self, pixels: Pixels) -> None:
         if len(pixels) and int(pixels.max()) >= self.pixels:
