@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from zeroloss.maps import Closing
-
 from .errors import EndpointError
 from .health import HealthServer
 from .metrics import Metrics
@@ -11,7 +9,6 @@ from .publisher import Publisher
 from .run import PublishedRun
 
 __all__ = [
-    "Closing",
     "EndpointError",
     "HealthServer",
     "Metrics",

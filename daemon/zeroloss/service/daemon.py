@@ -128,8 +128,12 @@ class Daemon:
         """What /health tells; `status` is ok, starting, or the reason why not all is well."""
         fault = self._intake.recording_fault
         status = "ok" if self._ready.is_set() else "starting"
+        if fault is not None:
+            status = "recording stopped"
+        if self.publisher.failure is not None:
+            status = "publisher stopped"
         return {
-            "status": status if fault is None else "recording stopped",
+            "status": status,
             "software": f"zeroloss {__version__}",
             "config_sha256": self.config.sha256,
             "models": [
@@ -142,6 +146,7 @@ class Daemon:
                 }
                 for session in self._intake.sessions
             ],
+            "publisher": self.publisher.failure,
             "recording": {"enabled": self.config.recording.record, "fault": fault},
             "queue": {"spectra": len(self._batcher), "bytes": self._batcher.nbytes},
             "failed_batches": self._executor.failures,
