@@ -5,7 +5,8 @@ from __future__ import annotations
 from .acquisition import Acquisition
 from .faults import FaultError, FaultPlan, SourceAbortedError
 from .readout import Readout, Timed, block_size
-from .sender import SenderState, SendReport, StreamSender
+from .report import SenderState, SendReport
+from .sender import StreamSender
 from .specimen import Specimen, SpecimenError
 from .streaming import stream
 

@@ -29,7 +29,7 @@ class FaultError(ValueError):
     """A fault that cannot be read: what was expected and what came."""
 
 
-class SourceAbortedError(Exception):
+class SourceAbortedError(RuntimeError):
     """The fault `abort` struck: the source is gone in the middle of its run."""
 
 

@@ -13,8 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -39,6 +38,7 @@ from .._requests import Requester
 from ._outlet import Outlet
 from .faults import Deliver, FaultPlan, FaultySender, SourceAbortedError
 from .readout import MAX_BLOCK, Reread, block_size
+from .report import SenderState, SendReport
 
 START_EVERY_S = 2.0
 HEARTBEAT_EVERY_S = 0.5
@@ -49,29 +49,10 @@ END_EVERY_S = 1.0
 IDLE_S = 0.02
 FLUSH_S = 5.0
 QUEUED_BLOCKS = 8
+UNANSWERED_S = 5.0
+"""Patience with a receiver that takes spectra and has never answered a question."""
+UNKNOWN = "whether every spectrum arrived is not known"
 GAVE_UP = "the daemon has not confirmed that it has every spectrum"
-
-
-class SenderState(StrEnum):
-    """What the sender is doing, in the words shown to the user."""
-
-    WAITING = "waiting for the daemon"
-    STREAMING = "streaming"
-    BEHIND = "the daemon is behind"
-    REPAIRING = "sending missing spectra again"
-    DONE = "done"
-    ABORTED = "aborted"
-
-
-@dataclass(frozen=True, slots=True)
-class SendReport:
-    """How a run went out: `complete` is None where no daemon could be asked."""
-
-    spectra: int
-    messages: int
-    repaired: int
-    complete: bool | None
-    reason: str = ""
 
 
 class StreamSender:
@@ -97,7 +78,7 @@ class StreamSender:
     ) -> None:
         self.run_start = start
         self._reread = reread
-        self._on_state = on_state
+        self.on_state = on_state
         spectrum_bytes = sum(item.size * np.dtype(item.dtype).itemsize for item in start.ranges)
         context = context or zmq.Context.instance()
         self._outlet = Outlet(
@@ -127,9 +108,10 @@ class StreamSender:
         self._reason = ""
         self._next_start = self._next_heartbeat = self._next_ask = self._next_end = 0.0
         self._patience_s = 0.0
-        self._give_up = math.inf
+        self._give_up = self._unanswered = math.inf
         self._fewest_missing = math.inf
         self._improved = False
+        self._answers = 0
         self._thread = threading.Thread(target=self._work, name="zeroloss-sender", daemon=True)
         self._thread.start()
 
@@ -151,17 +133,23 @@ class StreamSender:
         self._offered = max(self._offered, first + len(next(iter(counts.values()))))
 
     def finish(
-        self, status: ExitStatus = "success", reason: str = "", patience_s: float = 30.0
+        self,
+        status: ExitStatus = "success",
+        reason: str = "",
+        *,
+        spectra: int = 0,
+        patience_s: float = 30.0,
     ) -> SendReport:
         """Send the run end, then repair until the daemon misses nothing; closes the sender.
 
-        Gives up when nothing has got better for `patience_s`.
+        `spectra` is the number of spectra of the run where more existed than were sent. Gives up
+        when nothing has got better for `patience_s`.
         """
         end = RunEnd(
             run=self.run_start.run,
             seq=1,
             t_ns=time.time_ns(),
-            spectra=self._offered,
+            spectra=max(spectra, self._offered),
             status=status,
             reason=reason,
         )
@@ -178,7 +166,12 @@ class StreamSender:
     def report(self) -> SendReport:
         """What has been sent so far."""
         return SendReport(
-            self._spectra, self._messages, self._repaired, self._complete, self._reason
+            self._spectra,
+            self._messages,
+            self._repaired,
+            len(self._lost),
+            self._complete,
+            self._reason,
         )
 
     @property
@@ -269,6 +262,8 @@ class StreamSender:
             self._settle(None, "")
         elif not repairing and time.monotonic() > self._give_up:
             self._settle(False, GAVE_UP)
+        elif not self._answers and self._outlet.connected and now > self._unanswered:
+            self._settle(None, f"nobody answers at {self._requester.endpoint}: {UNKNOWN}")
         elif not repairing:
             self._stop.wait(IDLE_S)
 
@@ -279,6 +274,7 @@ class StreamSender:
             self._emit(self._end)
             self._next_ask = time.monotonic()
             self._next_end = self._next_ask + END_EVERY_S
+            self._unanswered = self._next_ask + UNANSWERED_S
         else:
             self._emit(replace(item, seq=self._seq))
             self._spectra = max(self._spectra, item.first + item.n)
@@ -309,6 +305,7 @@ class StreamSender:
             return
         reply = self._requester.poll()
         now = time.monotonic()
+        self._answers += reply is not None
         if isinstance(reply, Gaps) and reply.run == self.run_start.run:
             self._answered(reply)
         elif isinstance(reply, Refusal):
@@ -341,9 +338,7 @@ class StreamSender:
             self._next_end = now + END_EVERY_S
             self._emit(self._end)
         if not unheard and not self._repairs and reply.complete:
-            lost = len(self._lost)
-            reason = f"the source no longer has {lost} of the missing spectra" if lost else ""
-            self._settle(not lost, reason)
+            self._settle(True, "")
 
     def _repair(self) -> bool:
         """Send the next block of what is missing; tells whether there was one."""
@@ -377,8 +372,8 @@ class StreamSender:
     def _show(self, state: SenderState) -> None:
         if state is not self._state:
             self._state = state
-            if self._on_state is not None:
-                self._on_state(state)
+            if self.on_state is not None:
+                self.on_state(state)
 
     def _settle(self, complete: bool | None, reason: str) -> None:
         self._complete, self._reason = complete, reason

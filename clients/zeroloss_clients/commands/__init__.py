@@ -1,0 +1,1 @@
+"""The client commands of `zeroloss`: demo, microscope, replay, watch."""
