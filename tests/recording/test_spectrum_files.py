@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+import warnings
 from pathlib import Path
 
 import h5py
@@ -18,6 +20,8 @@ from zeroloss.recording.spectrum_files import (
     run_start,
 )
 from zeroloss.wire import decode, encode
+
+pytest.importorskip("rsciio", reason="reading microscope files needs the extra hyperspy")
 
 MEASURED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -231,6 +235,39 @@ def test_msa(tmp_path):
     assert (energy.offset_ev, energy.scale_ev, energy.size) == (100.0, 0.5, 16)
     assert file.title == "made here"
     np.testing.assert_array_equal(file.counts["core_loss"][0], np.arange(16.0))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "module"), [("emd", "emd"), ("rpl", "ripple"), ("nxs", "nexus")]
+)
+def test_other_formats(tmp_path, suffix, module):
+    """Written by RosettaSciIO itself, whose readers we use."""
+    writer = importlib.import_module(f"rsciio.{module}")
+    data = np.arange(2 * 3 * 16, dtype=np.uint16).reshape(2, 3, 16)
+    axes = [
+        item | {"size": size, "navigate": item is not ENERGY, "_type": "UniformDataAxis"}
+        for item, size in zip((Y, X, ENERGY), data.shape, strict=True)
+    ]
+    path = tmp_path / f"scan.{suffix}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        writer.file_writer(
+            str(path),
+            {
+                "data": data,
+                "axes": [item | {"is_binned": False} for item in axes],
+                "metadata": {"General": {"title": "scan"}, "Signal": {"signal_type": "EELS"}},
+                "original_metadata": {},
+                "learning_results": {},
+                "tmp_parameters": {},
+                "attributes": {"_lazy": False, "ragged": False},
+            },
+        )
+    file = read_spectrum_file(path)
+    (energy,) = file.ranges
+    assert (file.shape, file.modality) == ((2, 3), "eels")
+    assert (energy.offset_ev, energy.scale_ev, energy.size) == (400.0, 0.5, 16)
+    np.testing.assert_array_equal(file.counts["core_loss"], data.reshape(6, 16))
 
 
 def test_text_with_two_columns(tmp_path):

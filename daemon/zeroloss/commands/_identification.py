@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -203,6 +204,7 @@ def identify_files(
     for heading in ("pixels", "elements: probability ± spread", "energy range"):
         table.add_column(heading)
     notes: list[str] = []
+    failures: list[str] = []
     done = failed = 0
     with csv_rows(csv_path, identifier.labels) as rows, _progress(console) as progress:
         task = progress.add_task("identifying", total=None)
@@ -211,7 +213,7 @@ def identify_files(
             try:
                 groups = read(path, identifier.takes.modality, mean=mean)
             except SpectrumFileError as error:
-                notes.append(str(error))
+                failures.append(str(error))
                 failed += 1
                 continue
             total += sum(len(item.names) for item in groups)
@@ -220,7 +222,7 @@ def identify_files(
                 notes += [f"{spectra.title}: {note}" for note in spectra.notes]
                 reason = identifier.why_not(spectra)
                 if reason is not None:
-                    notes.append(f"{spectra.title}: not identified, {reason}")
+                    failures.append(f"{spectra.title}: not identified, {reason}")
                     failed += len(spectra.names)
                     if rows:
                         unknown = np.full((len(spectra.names), len(identifier.labels)), np.nan)
@@ -236,6 +238,8 @@ def identify_files(
         console.print(table)
     for note in notes:
         console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
+    for failure in failures:
+        print(f"zeroloss identify: {failure}", file=sys.stderr)
     if csv_path is not None:
         console.print(f"probabilities written to {csv_path}", markup=False, highlight=False)
     return 0 if not failed else 1 if done else 2
