@@ -115,6 +115,9 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     train.add_argument("--measured", type=Path, help=".npz of measured spectra, only scored")
     train.add_argument("--index", type=Path, help="index.csv of --measured (default: beside it)")
+    train.add_argument(
+        "--validation", type=int, default=defaults.validation, help="simulated validation spectra"
+    )
     train.add_argument("--log-seconds", type=float, default=defaults.log_seconds)
     train.add_argument("--check-seconds", type=float, default=defaults.check_seconds)
 
@@ -130,6 +133,7 @@ def _train(options: argparse.Namespace) -> None:
         bfloat16=not options.float32,
         log_seconds=options.log_seconds,
         check_seconds=options.check_seconds,
+        validation=options.validation,
     )
     recipe = Recipe().changed(**dict(_field(item) for item in options.recipe))
     trainer = Trainer(settings, recipe, cross_sections(options.cross_sections))

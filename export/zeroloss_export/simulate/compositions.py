@@ -45,10 +45,20 @@ class Compositions:
 
 
 class CompositionSampler:
-    """Draws compositions; ``share`` gives the fractions of compounds, alloys, pairs, singles."""
+    """Draws compositions; ``share`` gives the fractions of compounds, alloys, pairs, singles.
 
-    def __init__(self, share: tuple[float, float, float, float], lanthanides: float) -> None:
+    ``lanthanides`` is how much more often La-Lu are the query than another element, ``neighbours``
+    how often such a specimen also holds the element before or after.
+    """
+
+    def __init__(
+        self,
+        share: tuple[float, float, float, float],
+        lanthanides: float,
+        neighbours: float = 0.0,
+    ) -> None:
         self.share = torch.tensor(share, dtype=torch.float32)
+        self.neighbours = neighbours
         self.query_weight = torch.zeros(_HIGHEST + 1)
         self.query_weight[4:] = 1.0
         self.query_weight[57:72] *= lanthanides
@@ -84,7 +94,7 @@ class CompositionSampler:
         partners = draw.pick(self.cation_weight, 2 * count).view(count, 2)
         wanted = draw.integers(0, 3, count)
         wanted = torch.where(only_anion, wanted.clamp(min=1), wanted)
-        near = (query >= 57) & (query <= 71) & draw.chance(0.12, count)
+        near = (query >= 57) & (query <= 71) & draw.chance(self.neighbours, count)
         step = torch.where(draw.chance(0.5, count), 1, -1)
         partners[:, 0] = torch.where(near, (query + step).clamp(57, 71), partners[:, 0])
         wanted = torch.where(near, wanted.clamp(min=1), wanted)

@@ -29,7 +29,7 @@ _M3_LINES: Final = dict(
 )
 # 4d-4f absorption maxima of La-Yb above the tabulated N5 onset, rounded (T. M. Zimkina et al.,
 # Sov. Phys. Solid State 9, 1128 (1967); EELS of the oxides).
-_RESONANCE_EV: Final = (19, 18, 19, 18, 16, 14, 11, 9, 8, 8, 7, 6, -1, -3)
+_RESONANCE_EV: Final = (19, 18, 19, 18, 16, 14, 11, 9, 8, 8, 7, 7, -1, -3)
 _MAX_LINES: Final = 4
 _LINE_CHANNELS: Final = 48
 _STRUCTURE_CHANNELS: Final = 128
@@ -152,27 +152,36 @@ class FineStructure:
         n = len(rows)
         z = self.bank.group_z[edges.group][rows]
         onset, area = edges.onset_ev[rows], continuum[rows]
-        first = draw.uniform(0.02, 0.3, n) * draw.chance(0.6, n)
-        molecular = draw.chance(0.12, n) & (z >= 6) & (z <= 9)
-        first = torch.where(molecular, draw.uniform(0.3, 1.2, n), first)
+        first = draw.uniform(0.02, 0.3, n) * draw.chance(0.65, n)
+        molecular = draw.chance(self.recipe.molecular_chance, n) & (z >= 6) & (z <= 9)
+        first = torch.where(molecular, draw.uniform(0.3, 1.5, n), first)
         first_ev = onset + draw.uniform(-0.5, 2.5, n)
         first_ev = torch.where(z == 8, first_ev + draw.uniform(-4.0, 0.5, n), first_ev)
         first_fwhm = draw.log_uniform(0.8, 3.0, n)
         self._lines(value, rows, first_ev, first * area, first_fwhm)
         gap = draw.uniform(4.0, 12.0, n)
-        self._delay(value, rows, onset, gap, draw)
-        second = draw.uniform(0.02, 0.35, n) * draw.chance(0.7, n)
-        self._lines(value, rows, first_ev + gap, second * area, draw.uniform(2.0, 7.0, n))
-        third = draw.uniform(0.02, 0.3, n) * draw.chance(0.5, n)
-        third_ev = first_ev + gap * draw.uniform(1.3, 2.5, n)
-        self._lines(value, rows, third_ev, third * area, draw.uniform(3.0, 12.0, n))
+        gap = torch.where(molecular, draw.uniform(8.0, 14.0, n), gap)
+        self._delay(value, rows, onset, gap, molecular, draw)
+        for chance, strongest, widest in ((0.75, 0.5, 6.0), (0.6, 0.4, 9.0), (0.4, 0.3, 12.0)):
+            part = draw.uniform(0.02, strongest, n) * draw.chance(chance, n)
+            part = torch.where(molecular, 0.3 * part, part)
+            self._lines(value, rows, first_ev + gap, part * area, draw.uniform(1.5, widest, n))
+            gap = gap + draw.uniform(4.0, 14.0, n)
 
-    def _delay(self, value: Tensor, rows: Tensor, onset: Tensor, gap: Tensor, draw: Draw) -> None:
+    def _delay(
+        self,
+        value: Tensor,
+        rows: Tensor,
+        onset: Tensor,
+        gap: Tensor,
+        molecular: Tensor,
+        draw: Draw,
+    ) -> None:
         """Let the continuum of some edges start at sigma*, so that pi* stands alone before it."""
         n = len(rows)
         first = (onset - self.first_ev).long()
         index = first[:, None] + torch.arange(24)
-        chosen = draw.chance(self.recipe.delayed_continuum_chance, n)[:, None]
+        chosen = (draw.chance(self.recipe.delayed_continuum_chance, n) | molecular)[:, None]
         rise = torch.sigmoid((torch.arange(24) - gap[:, None]) / draw.uniform(0.5, 2.0, n, 1))
         floor = draw.uniform(0.0, 0.6, n, 1)
         loss = torch.where(chosen, (1 - floor) * (rise - 1), 0.0)
@@ -188,7 +197,7 @@ class FineStructure:
         n = len(rows)
         strength, centre, width = strength[rows], centre[rows], width[rows]
         onset = edges.onset_ev[rows]
-        centre = onset + centre + 2.5 * draw.normal(n)
+        centre = onset + centre + 1.3 * draw.normal(n)
         width = width * draw.log_uniform(0.6, 1.7, n)
         start = (onset - self.first_ev).long() - 12
         energy = self.first_ev + start[:, None] + torch.arange(_RESONANCE_CHANNELS)

@@ -18,16 +18,19 @@ class Recipe:
     # specimen
     share: tuple[float, float, float, float] = (0.62, 0.10, 0.13, 0.15)
     lanthanide_weight: float = 1.5
+    neighbour_chance: float = 0.04
     carbon_chance: float = 0.25
     oxygen_chance: float = 0.08
     support_chance: float = 0.03
 
     # edges
-    chemical_shift_ev: float = 2.5
+    chemical_shift_ev: float = 2.0
+    lanthanide_shift_ev: float = 1.0
     amplitude_spread: float = 0.15
     white_line_strength: tuple[float, float] = (0.25, 1.15)
     giant_resonance: bool = True
     light_lines: bool = True
+    molecular_chance: float = 0.25
     delayed_continuum_chance: float = 0.5
     generic_structure_chance: float = 0.8
     generic_structure_scale: tuple[float, float] = (0.02, 2.0)

@@ -47,7 +47,9 @@ class SpectrumSimulator:
         self.recipe = recipe
         self.draw = Draw(seed)
         self.bank = EdgeBank(table)
-        self.sampler = CompositionSampler(recipe.share, recipe.lanthanide_weight)
+        self.sampler = CompositionSampler(
+            recipe.share, recipe.lanthanide_weight, recipe.neighbour_chance
+        )
         self.fine_structure = FineStructure(self.bank, FIRST_EV, recipe)
         self.axis_ev = FIRST_EV + torch.arange(SIZE).float()
 
@@ -108,7 +110,9 @@ class SpectrumSimulator:
         group, amount = group[row, column], amount[row, column]
         n = len(row)
         amount = amount * torch.exp(recipe.amplitude_spread * draw.normal(n))
-        shift = recipe.chemical_shift_ev * draw.normal(n)
+        sharp = (bank.group_z[group] >= 57) & (bank.group_z[group] <= 71)
+        shift_ev = torch.where(sharp, recipe.lanthanide_shift_ev, recipe.chemical_shift_ev)
+        shift = shift_ev * draw.normal(n)
         scope = Microscope(
             torch.tensor(_BEAMS)[draw.integers(0, len(_BEAMS), count)],
             draw.log_uniform(1.0, 36.0, count),
