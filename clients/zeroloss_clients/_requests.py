@@ -7,7 +7,7 @@ import time
 import zmq
 
 from zeroloss.wire import Gaps, Message, Refusal, Request, Snapshot, WireError, decode, encode
-from zeroloss.wire.maps import Operation
+from zeroloss.wire.requests import Operation
 
 ANSWER_WITHIN_S = 2.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from zeroloss.scan import AxisError, EnergyAxis
@@ -85,8 +85,14 @@ def test_refused_lists(energies, sentence):
         EnergyAxis.from_energies(energies)
 
 
+def test_a_vibrational_range_of_a_few_ev_is_no_calibration_in_kev():
+    axis = EnergyAxis.from_energies(-0.05 + 0.001 * np.arange(1024))
+    assert axis.scale_ev == pytest.approx(0.001)
+
+
 @given(offsets, scales, st.integers(10, 500), st.randoms())
 def test_rounded_energies_are_taken(offset_ev, scale_ev, size, random):
+    assume(2e-4 < scale_ev < 95)  # rounding must not carry the dispersion out of bounds
     energies = EnergyAxis(offset_ev, scale_ev, size).energies()
     jitter = np.array([random.uniform(-0.02, 0.02) for _ in range(size)]) * scale_ev
     axis = EnergyAxis.from_energies(energies + jitter)

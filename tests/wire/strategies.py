@@ -27,8 +27,9 @@ from zeroloss.wire import (
     SpectraBlock,
 )
 from zeroloss.wire.acquisition import EXIT_STATUSES, MAX_SEQ, MODALITIES, PATTERNS
+from zeroloss.wire.layers import OUTPUT_KINDS
 from zeroloss.wire.limits import MAX_CHANNELS, MAX_PIXELS, MAX_SPECTRA
-from zeroloss.wire.maps import OPERATIONS, OUTPUT_KINDS
+from zeroloss.wire.requests import OPERATIONS
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64).filter(

@@ -70,7 +70,8 @@ class EnergyAxis:
             )
         scale = float(energy[-1] - energy[0]) / (len(energy) - 1)
         axis = cls(float(energy[0]), scale, len(energy))
-        if abs(energy[-1]) < 10.0 and scale < 0.01 and len(energy) >= 128:
+        # Core loss in keV; a range of a few eV recorded as such begins at or below the zero loss.
+        if energy[0] > 0.05 and energy[-1] < 10.0 and scale < 0.01 and len(energy) >= 128:
             raise AxisError(
                 f"energies from {energy[0]:g} to {energy[-1]:g} look like keV: expected eV; "
                 "multiply the axis by 1000"

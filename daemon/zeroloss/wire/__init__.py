@@ -17,22 +17,10 @@ from .acquisition import (
 )
 from .codec import Message, Part, decode, encode, topic
 from .errors import Fault, WireError
+from .layers import OutputInfo, PackageInfo, layer_key
 from .limits import PROTOCOL_VERSION
-from .maps import (
-    DAEMON_BYTES,
-    Gaps,
-    LedgerTotals,
-    LedgerUpdate,
-    MapClose,
-    MapOpen,
-    MapUpdate,
-    OutputInfo,
-    PackageInfo,
-    Refusal,
-    Request,
-    Snapshot,
-    layer_key,
-)
+from .maps import DAEMON_BYTES, LedgerTotals, LedgerUpdate, MapClose, MapOpen, MapUpdate
+from .requests import Gaps, Refusal, Request, Snapshot
 
 __all__ = [
     "COUNT_DTYPES",

@@ -25,16 +25,8 @@ from .limits import (
     MAX_TOPIC_BYTES,
     PROTOCOL_VERSION,
 )
-from .maps import (
-    Gaps,
-    LedgerUpdate,
-    MapClose,
-    MapOpen,
-    MapUpdate,
-    Refusal,
-    Request,
-    Snapshot,
-)
+from .maps import LedgerUpdate, MapClose, MapOpen, MapUpdate
+from .requests import Gaps, Refusal, Request, Snapshot
 
 Message: TypeAlias = (
     RunStart

@@ -1,0 +1,138 @@
+"""What a map is made of: packages and their outputs, layers in buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from .acquisition import Array
+from .errors import Fault, WireError
+from .fields import Fields
+from .limits import MAX_DIMS, MAX_LABELS, MAX_OUTPUTS, MAX_PIXELS
+
+OutputKind = Literal["probability", "scalar", "spectrum", "label"]
+OUTPUT_KINDS: tuple[OutputKind, ...] = ("probability", "scalar", "spectrum", "label")
+Values: TypeAlias = dict[str, npt.NDArray[np.float32]]
+
+
+def layer_key(package: str, output: str) -> str:
+    """The name of one output of one package in the buffers of updates and snapshots."""
+    return f"{package}/{output}"
+
+
+def read_layers(buffers: Mapping[str, Array], n: int) -> Values:
+    """The map layers float32 [n, ...] among these buffers; `WireError` for any other."""
+    out: Values = {}
+    for name, array in buffers.items():
+        if name.startswith("@"):
+            continue
+        if array.dtype != np.float32:
+            raise WireError(Fault.DTYPE, f"map layer {name!r}: expected float32, got {array.dtype}")
+        if array.ndim < 1 or len(array) != n:
+            raise WireError(
+                Fault.SHAPE, f"map layer {name!r}: expected [{n}, ...], got {list(array.shape)}"
+            )
+        out[name] = array.astype(np.float32, copy=False)
+    return out
+
+
+def read_vector(buffers: Mapping[str, Array], name: str, dtype: npt.DTypeLike, n: int) -> Array:
+    """The buffer of that name, [n] of that dtype; `WireError` when it is missing or another."""
+    array = buffers.get(name)
+    if array is None:
+        raise WireError(Fault.TRUNCATED, f"the buffer {name!r} is missing")
+    if array.dtype != dtype or array.shape != (n,):
+        raise WireError(
+            Fault.SHAPE,
+            f"{name}: expected {np.dtype(dtype)} [{n}], got {array.dtype} {list(array.shape)}",
+        )
+    return array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputInfo:
+    """One output of a model package as a map layer.
+
+    `shape` are its dimensions per pixel ([] for a scalar, [80] for a probability per element),
+    `uncertainty` the name of the output that holds its uncertainty, `threshold` the presence
+    threshold of a probability.
+    """
+
+    name: str
+    kind: OutputKind
+    shape: tuple[int, ...]
+    labels: tuple[str, ...] = ()
+    unit: str = ""
+    uncertainty: str | None = None
+    threshold: float | None = None
+
+    def to_header(self) -> dict[str, object]:
+        """The msgpack map."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "shape": list(self.shape),
+            "labels": list(self.labels),
+            "unit": self.unit,
+            "uncertainty": self.uncertainty,
+            "threshold": self.threshold,
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> OutputInfo:
+        """Read it; `WireError` on anything out of bounds."""
+        shape = fields.items("shape", MAX_DIMS)
+        return cls(
+            name=fields.name("name"),
+            kind=cast(OutputKind, fields.choice("kind", OUTPUT_KINDS)),
+            shape=fields.integers("shape", len(shape), 1, MAX_PIXELS),
+            labels=fields.texts("labels", MAX_LABELS),
+            unit=fields.text("unit", 64),
+            uncertainty=fields.name("uncertainty") if fields.has("uncertainty") else None,
+            threshold=fields.number("threshold") if fields.has("threshold") else None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageInfo:
+    """Which model made the layers: name, version, hash, and where and how it ran."""
+
+    name: str
+    version: str
+    sha256: str
+    provider: str
+    precision: str
+    range_name: str
+    outputs: tuple[OutputInfo, ...]
+
+    def to_header(self) -> dict[str, object]:
+        """The msgpack map."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "sha256": self.sha256,
+            "provider": self.provider,
+            "precision": self.precision,
+            "range": self.range_name,
+            "outputs": [item.to_header() for item in self.outputs],
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> PackageInfo:
+        """Read it; `WireError` on anything out of bounds."""
+        return cls(
+            name=fields.name("name"),
+            version=fields.text("version", 64),
+            sha256=fields.text("sha256", 64),
+            provider=fields.text("provider", 64),
+            precision=fields.text("precision", 16),
+            range_name=fields.name("range"),
+            outputs=tuple(
+                OutputInfo.from_fields(Fields(item, "outputs"))
+                for item in fields.items("outputs", MAX_OUTPUTS)
+            ),
+        )
