@@ -26,6 +26,7 @@ from zeroloss.wire import (
 
 DETECTED_SHARE = 0.01
 """A label is detected where at least this share of the mapped pixels is at or above threshold."""
+SUMMARY_PIXELS = 1 << 16
 
 
 class MapTooLargeError(MemoryError):
@@ -115,6 +116,9 @@ class LiveRun:
             key: np.full((self.pixels, *output.shape), np.nan, np.float32)
             for key, output in self.outputs.items()
         }
+        self._probabilities = [
+            key for key, output in self.outputs.items() if output.kind == "probability"
+        ]
         self._labels = self._index_labels()
         self._ledger = LedgerTotals()
         self._lag_s = self._rate_hz = 0.0
@@ -123,10 +127,9 @@ class LiveRun:
 
     def _index_labels(self) -> dict[str, tuple[str, int]]:
         labels: dict[str, tuple[str, int]] = {}
-        for key, output in self.outputs.items():
-            if output.kind == "probability":
-                for index, label in enumerate(output.labels):
-                    labels.setdefault(label, (key, index))
+        for key in self._probabilities:
+            for index, label in enumerate(self.outputs[key].labels):
+                labels.setdefault(label, (key, index))
         return labels
 
     # -- what is on the maps ----------------------------------------------------------------
@@ -207,28 +210,31 @@ class LiveRun:
 
     def shares(self) -> dict[str, float]:
         """Share of the mapped pixels where each label is present; empty before the first one."""
-        out: dict[str, float] = {}
-        with self._lock:
-            done = self._coverage == Coverage.DONE
-            count = int(done.sum())
-            for key, output in self.outputs.items():
-                if output.kind != "probability" or count == 0:
-                    continue
-                above = (self._layers[key][done] >= (output.threshold or 0.5)).sum(axis=0)
-                for label, number in zip(output.labels, above, strict=True):
-                    out.setdefault(label, float(number) / count)
-        return out
+        return {label: share for label, (share, _) in self.summary().items()}
 
-    def means(self) -> dict[str, float]:
-        """Mean probability of each label over the mapped pixels; empty before the first one."""
-        out: dict[str, float] = {}
-        with self._lock:
-            done = self._coverage == Coverage.DONE
-            for key, output in self.outputs.items():
-                if output.kind == "probability" and done.any():
-                    mean = np.nanmean(self._layers[key][done], axis=0, dtype=np.float64)
-                    for label, value in zip(output.labels, np.atleast_1d(mean), strict=True):
-                        out.setdefault(label, float(value))
+    def summary(self) -> dict[str, tuple[float, float]]:
+        """Per label: share of the mapped pixels where it is present, and its mean probability.
+
+        Empty before the first mapped pixel. Goes through the map in parts, so that updates are not
+        held up by a large one.
+        """
+        count = 0
+        above = {key: np.zeros(self.outputs[key].shape) for key in self._probabilities}
+        total = {key: np.zeros(self.outputs[key].shape) for key in self._probabilities}
+        for begin in range(0, self.pixels, SUMMARY_PIXELS):
+            part = slice(begin, begin + SUMMARY_PIXELS)
+            with self._lock:
+                done = self._coverage[part] == Coverage.DONE
+                count += int(done.sum())
+                for key in self._probabilities:
+                    values = self._layers[key][part][done]
+                    threshold = self.outputs[key].threshold or 0.5
+                    above[key] += np.count_nonzero(values >= threshold, axis=0)
+                    total[key] += np.nansum(values, axis=0, dtype=np.float64)
+        out: dict[str, tuple[float, float]] = {}
+        if count:
+            for label, (key, index) in self._labels.items():
+                out[label] = float(above[key][index]) / count, float(total[key][index]) / count
         return out
 
     def __getitem__(self, name: str) -> MapView:

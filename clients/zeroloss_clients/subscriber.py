@@ -155,6 +155,22 @@ class LiveMaps:
                 self._change.wait(min(left, 1.0))
             return self._newest
 
+    def wait_for_close(self, timeout: float | None = None) -> LiveRun:
+        """The newest run, as soon as its maps are final.
+
+        Raises `TimeoutError` when they were not within `timeout` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._change:
+            while self._newest is None or self._newest.closed is None:
+                left = 1.0 if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError(self._why_not(f"no run was finished within {timeout:g} s"))
+                if self._closing:
+                    raise RuntimeError("these live maps are closed")
+                self._change.wait(min(left, 1.0))
+            return self._newest
+
     def _why_not(self, sentence: str) -> str:
         if self._follower.problem:
             return f"{sentence}: {self._follower.problem}"

@@ -52,7 +52,7 @@ def test_maps_grow_and_are_closed():
         assert maps.elements == LABELS
         assert maps.detected == ("O", "Fe")
         assert maps.latest().shares() == {"C": 0.0, "N": 0.0, "O": 1.0, "Fe": 1.0}
-        assert maps.latest().means()["N"] == pytest.approx(0.4)
+        assert maps.latest().summary()["N"] == (0.0, pytest.approx(0.4))
         assert maps.provenance["packages"]["elements"]["provider"] == "CPUExecutionProvider"
         source.fill(120, PIXELS, 0.1)
         source.close()

@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
-        "Scan a simulated specimen, with fresh noise every time, and send its spectra to a daemon.\n"
+        "Scan a simulated specimen, with new noise every time, and send its spectra to a daemon.\n"
         "Spectra that do not arrive are sent again; --fault harms the stream on purpose.\n"
         "Exit code: 0 when the daemon has every spectrum, 1 when not, 130 after Ctrl-C."
     )
