@@ -198,6 +198,7 @@ def write(path: Path, seed: int = 1) -> None:
         title=np.array("LaMnO3/SrTiO3 superlattice with Fe3O4 particles (simulated)"),
         elements=np.array(VISIBLE),
         members=np.array([member.name for member in MEMBERS]),
+        contains=np.array([" ".join(member.atoms) for member in MEMBERS]),
         abundance=abundance(seed).astype(np.float32),
         ranges=np.array(["core_loss"]),
         spectra_core_loss=spectra.astype(np.float32),

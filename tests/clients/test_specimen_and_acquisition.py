@@ -30,6 +30,7 @@ def arrays(**changes):
         "title": np.array("two halves"),
         "elements": np.array(["O", "Fe"]),
         "members": np.array(["left", "right"]),
+        "contains": np.array(["O", "O Fe"]),
         "abundance": np.stack([np.tri(*SHAPE), 1 - np.tri(*SHAPE)]),
         "ranges": np.array(["low_loss", "core_loss"]),
         "spectra_low_loss": np.full((2, 6), 50.0),
@@ -70,6 +71,9 @@ def test_the_shipped_specimen_is_what_the_demo_promises():
     shipped = Specimen.shipped()
     assert set(shipped.elements) == {"O", "Ti", "Mn", "Fe", "La"}
     np.testing.assert_allclose(shipped.abundance.sum(axis=0), 1.0, atol=1e-5)
+    assert shipped.share("O") == 1.0
+    assert 0.05 < shipped.share("Fe") < shipped.share("Mn") < shipped.share("Ti") < 1.0
+    assert shipped.share("Ca") == 0.0
     with pytest.raises(SpecimenError, match="superlattice"):
         Specimen.shipped("unobtainium")
 
@@ -154,6 +158,7 @@ def test_another_shape_shows_the_same_specimen(specimen):
         ({"spectra_core_loss": np.ones((2, 8)) * np.nan}, "finite, from 0 on"),
         ({"spectra_core_loss": np.ones(8)}, r"expected \[2, channels\]"),
         ({"axis_core_loss": np.array([500.0, -1.0])}, "falls"),
+        ({"contains": np.array(["O"])}, "1 lists of elements"),
         ({"ranges": np.array([])}, "0 energy ranges"),
         ({"members": np.array([{"a": 1}], dtype=object)}, "pickle"),
     ],

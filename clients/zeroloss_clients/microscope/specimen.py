@@ -1,6 +1,7 @@
 """A specimen as a few end-member spectra and the maps of their abundance; numpy only.
 
-The file is an .npz without pickles: `elements` and `members` (texts), `abundance` float32
+The file is an .npz without pickles: `elements` (all that can be seen), `members` and `contains`
+(texts [member]: a name, and its elements with spaces between), `abundance` float32
 [member, ny, nx], `step` [2] in `step_unit`, `dwell_s` (the dwell time of the stated counts),
 `beam_kev`, `convergence_mrad`, `collection_mrad`, `ranges` (names), and per range
 `spectra_<name>` float32 [member, channels] (mean counts) and `axis_<name>` (offset, scale in eV).
@@ -45,6 +46,7 @@ class Specimen:
     title: str
     elements: tuple[str, ...]
     members: tuple[str, ...]
+    contains: tuple[frozenset[str], ...]
     abundance: npt.NDArray[np.float64]
     ranges: Mapping[str, SpecimenRange]
     dwell_s: float
@@ -99,6 +101,11 @@ class Specimen:
             raise SpecimenError(f"{name}: {len(members)} members, abundance {abundance.shape}")
         if abundance.ndim != 3 or not (np.isfinite(abundance) & (abundance >= 0)).all():
             raise SpecimenError(f"{name}: expected abundance [member, ny, nx], finite, from 0 on")
+        contains = tuple(frozenset(str(item).split()) for item in arrays["contains"])
+        if len(contains) != len(members):
+            raise SpecimenError(
+                f"{name}: {len(members)} members, {len(contains)} lists of elements"
+            )
         names = [str(item) for item in arrays["ranges"]]
         if not 1 <= len(names) <= MAX_RANGES:
             raise SpecimenError(f"{name}: {len(names)} energy ranges, expected 1 to {MAX_RANGES}")
@@ -122,6 +129,7 @@ class Specimen:
             title=str(arrays["title"]),
             elements=tuple(str(item) for item in arrays["elements"]),
             members=members,
+            contains=contains,
             abundance=abundance,
             ranges=ranges,
             dwell_s=float(arrays["dwell_s"]),
@@ -131,6 +139,11 @@ class Specimen:
             convergence_mrad=float(arrays["convergence_mrad"]),
             collection_mrad=float(arrays["collection_mrad"]),
         )
+
+    def share(self, element: str) -> float:
+        """Share of the pixels in which members with this element fill a tenth or more."""
+        inside = np.array([element in elements for elements in self.contains], dtype=np.float64)
+        return float((np.tensordot(inside, self.abundance, 1) >= 0.1).mean())
 
     def resampled(self, shape: tuple[int, int]) -> Specimen:
         """The same specimen on a grid of another shape, linearly interpolated."""
