@@ -202,7 +202,8 @@ def _compare(run: LiveRun, specimen: Specimen, console: Console) -> int:
     table = Table(title="found against put in", title_justify="left")
     for name in ("element", "put in", "found", ""):
         table.add_column(name, justify="right")
-    for element in [label for label in run.elements if label in found | truth]:
+    order = [*run.elements, *(truth - set(run.elements))]
+    for element in [label for label in order if label in found | truth]:
         put_in = f"{100 * specimen.share(element):.1f} % of the area" if element in truth else "-"
         share = f"{100 * shares.get(element, 0.0):.1f} % of the area" if element in found else "-"
         right = element in found and element in truth

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from . import ramp
 from .picture import picture
 from .view import MapsView, final_report
 
-__all__ = ["MapsView", "final_report", "picture"]
+__all__ = ["MapsView", "final_report", "picture", "ramp"]

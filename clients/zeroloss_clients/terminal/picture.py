@@ -106,7 +106,9 @@ def _half_blocks(values: npt.NDArray[np.float32], state: npt.NDArray[np.uint8]) 
 def _plain(values: npt.NDArray[np.float32], state: npt.NDArray[np.uint8]) -> list[Text]:
     lines = []
     for row in range(0, len(values), 2):
-        mean = np.nan_to_num(values[row : row + 2]).mean(axis=0)
+        pair = values[row : row + 2]
+        here = np.isfinite(pair)
+        mean = np.where(here, pair, 0.0).sum(axis=0) / np.maximum(1, here.sum(axis=0))
         worst = state[row : row + 2].max(axis=0)
         index = np.clip(mean * len(PLAIN), 0, len(PLAIN) - 1).astype(int)
         lines.append(

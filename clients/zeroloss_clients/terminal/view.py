@@ -58,7 +58,8 @@ class MapsView:
                 Layout(MapGrid(run, shown)),
                 Layout(element_table(run, summary), size=LIST_WIDTH),
             )
-            layout.split_column(head, middle, Layout(self._foot(run), size=4))
+            foot = Layout(self._foot(run), size=5 if self.note else 4)
+            layout.split_column(head, middle, foot)
         yield from console.render(layout, options)
 
     def _waiting(self) -> Text:
@@ -86,12 +87,10 @@ class MapsView:
         bar.add_column(justify="right", no_wrap=True)
         words = f"{ledger.processed}/{total} mapped   {run.rate_hz:.0f}/s   lag {_age(run.lag_s)}"
         bar.add_row(ProgressBar(total=max(1, total), completed=ledger.processed), words)
-        return Group(bar, ledger_line(ledger), origin_line(run), self._last_line())
-
-    def _last_line(self) -> Text:
+        lines: list[Table | Text] = [bar, ledger_line(ledger), origin_line(run), legend()]
         if self.note:
-            return Text(self.note, style=DIM, no_wrap=True, overflow="ellipsis")
-        return legend()
+            lines.append(Text(self.note, no_wrap=True, overflow="ellipsis"))
+        return Group(*lines)
 
     def _summary_of(self, run: LiveRun) -> dict[str, tuple[float, float]]:
         now = time.monotonic()
