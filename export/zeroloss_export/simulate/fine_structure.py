@@ -80,7 +80,7 @@ class FineStructure:
                 lines = [(onset["N3"] - onset["N5"], 0.05)]
                 holes = (71 - z) / 14
                 centre = _RESONANCE_EV[z - 57]
-                self.resonance[index] = torch.tensor([1.2 + 2.0 * holes, centre, 5 + 9 * holes])
+                self.resonance[index] = torch.tensor([1.5 + 2.0 * holes, centre, 4 + 8 * holes])
             for place, (at, part) in enumerate(lines):
                 self.line_offset[index, place] = at
                 self.line_strength[index, place] = part
@@ -205,15 +205,15 @@ class FineStructure:
         x = (energy - centre[:, None]) / (width[:, None] / 2)
         fano = (q + x) ** 2 / (1 + x**2) / (1 + q**2)
         decay = torch.exp(
-            -(energy - centre[:, None]).clamp(min=0) / draw.uniform(25, 110, n)[:, None]
+            -(energy - centre[:, None]).clamp(min=0) / draw.uniform(8, 70, n)[:, None]
         )
         gate = torch.sigmoid((energy - centre[:, None] + 1.3 * width[:, None]) / 1.5)
         shape = fano * decay * gate
-        for _ in range(3):
-            at = centre - draw.uniform(0.0, 1.0, n) * (6.0 + width)
-            narrow = draw.log_uniform(0.6, 2.0, n)[:, None]
-            height = (draw.uniform(0.0, 0.8, n) * draw.chance(0.6, n))[:, None]
-            shape = shape + height * torch.exp(-0.5 * ((energy - at[:, None]) / narrow) ** 2)
+        for chance, strongest in ((0.6, 0.9), (0.4, 0.4), (0.3, 0.15)):
+            at = (centre - draw.uniform(2.0, 10.0, n))[:, None]
+            sigma = draw.log_uniform(1.0, 3.0, n)[:, None]
+            height = (draw.uniform(0.0, strongest, n) * draw.chance(chance, n))[:, None]
+            shape = shape + height * torch.exp(-0.5 * ((energy - at) / sigma) ** 2)
         peak = value[rows].amax(1)
         value[rows] *= draw.uniform(0.1, 1.0, n)[:, None]
         height = peak * strength * draw.log_uniform(0.4, 2.0, n)

@@ -44,7 +44,7 @@ class Recipe:
 
     # background
     exponent: tuple[float, float] = (1.5, 5.0)
-    jump_ratio: tuple[float, float] = (0.03, 3.0)
+    jump_ratio: tuple[float, float] = (0.03, 20.0)
     subtracted_chance: float = 0.08
     waves: tuple[float, float] = (0.001, 0.03)
     waves_chance: float = 0.3
