@@ -100,8 +100,7 @@ def test_a_finished_map_is_there_for_who_comes_after():
 
 
 def test_a_snapshot_of_many_pages_while_the_map_is_written():
-    # 240 x 1000 pixels of 37 bytes: more than half a page of 16 MiB is one page, so take 3 pages.
-    shape = (1200, 1000)
+    shape = (1200, 1000)  # 50 MB: several pages of 16 MiB
     source = MappedRun(make_run_start(shape))
     with publisher() as publishing:
         publishing.open(source)

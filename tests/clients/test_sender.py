@@ -80,7 +80,9 @@ def test_closing_a_sender_that_waits_for_its_daemon_does_not_hang():
         send_all(sender)
 
 
-def test_heartbeats_and_run_starts_go_on_when_nothing_happens():
+def test_heartbeats_and_run_starts_go_on_when_nothing_happens(monkeypatch):
+    monkeypatch.setattr("zeroloss_clients.microscope.sender.START_EVERY_S", 0.4)
+    monkeypatch.setattr("zeroloss_clients.microscope.sender.HEARTBEAT_EVERY_S", 0.1)
     with (
         Receiver() as receiver,
         StreamSender(make_run_start(SHAPE), receiver.endpoint, requests=None) as sender,
@@ -170,7 +172,8 @@ def test_it_gives_up_on_a_daemon_that_never_comes_back():
     assert "not confirmed" in report.reason
 
 
-def test_a_receiver_that_never_answers_leaves_the_question_open():
+def test_a_receiver_that_never_answers_leaves_the_question_open(monkeypatch):
+    monkeypatch.setattr("zeroloss_clients.microscope.sender.UNANSWERED_S", 0.4)
     with Receiver() as gone:
         nobody = gone.requests
     with Receiver() as receiver:

@@ -53,12 +53,12 @@ def test_each_pixel_is_drawn_in_its_colour():
 
 def test_every_state_has_a_colour_of_its_own():
     coverage = np.array([list(Coverage)] * 2, np.uint8)
-    got = colours(picture(view_of(np.full((2, 5), 0.9), coverage), 5, 1))[0]
+    got = colours(picture(view_of(np.full((2, 5), 0.95), coverage), 5, 1))[0]
     assert len({tuple(colour) for colour in got.tolist()}) == 5
     assert tuple(got[Coverage.LOST]) == ramp.LOST
     assert tuple(got[Coverage.PENDING]) == ramp.PENDING
     assert tuple(got[Coverage.UNSEEN]) == ramp.UNSEEN
-    plain = picture(view_of(np.full((2, 5), 0.9), coverage), 5, 1, colour=False)[0].plain
+    plain = picture(view_of(np.full((2, 5), 0.95), coverage), 5, 1, colour=False)[0].plain
     assert plain == " ?@x!"
 
 

@@ -1,0 +1,1 @@
+"""Short scripts to begin with; run them with `python -m zeroloss_clients.examples.<name>`."""
