@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 Endpoint = Annotated[str, Field(pattern=r"^(tcp|ipc|inproc)://.+$")]
 
@@ -50,6 +50,13 @@ class Outputs(_Section):
         "127.0.0.1:5553", pattern=r"^[^:]+:\d{1,5}$", description="address of /metrics and /health"
     )
     rate_hz: float = Field(20.0, gt=0, le=100, description="most map updates per second")
+
+    @field_validator("http")
+    @classmethod
+    def _real_port(cls, value: str) -> str:
+        if int(value.rpartition(":")[2]) > 65535:
+            raise ValueError("expected a port from 0 to 65535")
+        return value
 
 
 class Models(_Section):

@@ -9,7 +9,9 @@ from zeroloss.pipeline import Batcher, Run, Work
 
 
 class _Owner:
-    """Batches hold work of one run: only its identity matters here."""
+    """Batches hold work of one run: its identity and whether it is recorded matter here."""
+
+    recording = True
 
 
 def work(owner: object, first: int, n: int) -> Work:
@@ -51,6 +53,20 @@ def test_beyond_its_capacity_the_oldest_leaves_for_the_newest() -> None:
     evicted = [item for first in (0, 4, 8, 12) for item in batcher.push(work(owner, first, 4))]
     assert positions(evicted) == list(range(8))
     assert positions(batcher.take(lambda _: 100, 0)) == list(range(8, 16))
+
+
+def test_what_is_not_recorded_never_leaves() -> None:
+    safe, unsafe = _Owner(), _Owner()
+    unsafe.recording = False
+    size = work(safe, 0, 4).nbytes
+    batcher = Batcher(3 * size)
+    assert batcher.offer(work(unsafe, 0, 4))
+    assert batcher.offer(work(unsafe, 4, 4))
+    evicted = [item for first in (8, 12, 16) for item in batcher.push(work(safe, first, 4))]
+    assert positions(evicted) == list(range(8, 16))
+    assert positions(batcher.take(lambda _: 100, 0)) == list(range(8))
+    assert positions(batcher.take(lambda _: 100, 0)) == list(range(16, 20))
+    assert batcher.nbytes == 0
 
 
 def test_an_offer_beyond_the_capacity_is_declined_and_nothing_is_lost() -> None:

@@ -190,8 +190,12 @@ def test_a_lost_tail_shows_in_the_ledger_and_on_the_map(session: ModelSession) -
     run.heartbeat(Heartbeat(run=run.start.run, seq=2, t_ns=1, spectra=24))
     assert run.totals().missed == 8
     run.finish(make_end(run.start, 32))
-    assert not run.settled(repair_s=60)
-    assert run.settled(repair_s=0)
+    assert not run.settled(repair_s=60, idle_s=60)
+    assert run.settled(repair_s=0, idle_s=60)
+    run.listened(5)
+    run.heartbeat(Heartbeat(run=run.start.run, seq=2, t_ns=1, spectra=24))
+    assert not run.settled(repair_s=5, idle_s=6)
+    assert run.settled(repair_s=5, idle_s=5)
     run.mark_lost()
     assert (run.store.coverage().ravel()[16:] == Coverage.LOST).all()
     assert run.gaps() == [(16, 32)]
@@ -202,9 +206,9 @@ def test_a_gap_that_is_filled_later_leaves_no_trace(session: ModelSession) -> No
     blocks = list(make_blocks(run.start, 32))
     run.process(run.receive(blocks[1], 1))
     run.finish(make_end(run.start, 32))
-    assert not run.settled(repair_s=60)
+    assert not run.settled(repair_s=60, idle_s=60)
     run.process(run.receive(blocks[0], 1))
-    assert run.settled(repair_s=60)
+    assert run.settled(repair_s=60, idle_s=60)
     assert (run.store.coverage() == Coverage.DONE).all()
 
 

@@ -84,12 +84,14 @@ def run(args: argparse.Namespace) -> int:
                         progress.update(task, completed=live.totals().processed)
                 serving.result()
                 progress.update(task, completed=finished[0].run.totals().processed)
+        closed = finished[0].run.closing
+        assert closed is not None
         folder_of_run = finished[0].folder
-        assert folder_of_run is not None
+        if folder_of_run is None or not (folder_of_run / MAPS_NAME).exists():
+            fault = closed.reason or daemon.recording_fault
+            raise ConfigError(f"no map beside {out}: {fault}")
         shutil.move(folder_of_run / MAPS_NAME, out)
     totals = finished[0].run.totals()
-    closed = finished[0].run.closing
-    assert closed is not None
     for key, labels in closed.detected.items():
         console.print(f"{key}: [bold]{' '.join(labels) or 'nothing'}[/bold]")
     console.print(

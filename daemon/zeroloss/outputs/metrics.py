@@ -64,6 +64,9 @@ class Metrics:
             "malformed_requests", "Requests that could not be understood", "fault"
         )
         self.foreign_messages = counter("foreign_messages", "Messages of runs that nobody opened")
+        self.late_blocks = counter(
+            "late_blocks", "Blocks of spectra of runs that are closed or were refused"
+        )
         self._published = counter("published_messages", "Messages published", "kind")
         self._published_bytes = counter("published_bytes", "Bytes published", "kind")
         self._replies = counter("replies", "Answers to requests", "kind")

@@ -154,6 +154,9 @@ class Publisher:
                 self._beat()
         self._take_new_runs()
         self._publish_due(time.monotonic())
+        # A finished map is published to its end, however much of it is still to come.
+        while any(live.closed is None and live.run.closing for live in self._runs.values()):
+            self._publish_due(time.monotonic())
 
     def _take_new_runs(self) -> None:
         while self._opening:

@@ -38,18 +38,28 @@ class Backlog:
     def _loop(self) -> None:
         while not self._stop.wait(POLL_S):
             for run in self._runs():
-                if len(run.deferred):
-                    self._catch_up(run)
+                with run.lock:
+                    wanted = list(run.deferred)
+                if wanted:
+                    self._catch_up(run, wanted)
 
-    def _catch_up(self, run: Run) -> None:
-        assert run.recorder is not None
-        with run.lock:
-            wanted = list(run.deferred)
-        for received_ns, block in RecordedRun(run.recorder.folder).blocks():
+    def _catch_up(self, run: Run, wanted: list[tuple[int, int]]) -> None:
+        try:
+            if not self._queue_all(run):
+                return
+        except Exception:
+            log.exception("run %s: the recording cannot be read back", run.name)
+        run.give_up_deferred(wanted, "no longer readable in the recording")
+
+    def _queue_all(self, run: Run) -> bool:
+        """Queue what is deferred; True when the recording was read to its end."""
+        if run.folder is None:
+            return True
+        for received_ns, block in RecordedRun(run.folder).blocks():
             for work in run.take_deferred(block, received_ns):
                 while not self._batcher.push_backlog(work, timeout_s=POLL_S):
                     if self._stop.is_set():
-                        return
+                        return False
             if self._stop.is_set() or not len(run.deferred):
-                return
-        run.give_up_deferred(wanted, "no longer readable in the recording")
+                return False
+        return True

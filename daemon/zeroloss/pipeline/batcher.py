@@ -13,7 +13,8 @@ class Batcher:
     """Live work first, backlog after it. Safe to use from several threads.
 
     A batch is whatever waits for one run when a worker asks, up to the run's own limit: no delay is
-    added. When live work exceeds `capacity` bytes the oldest leaves to make room for the newest.
+    added. When live work exceeds `capacity` bytes the oldest that is in a recording leaves to make
+    room for the newest.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -45,14 +46,19 @@ class Batcher:
             return True
 
     def push(self, work: Work) -> list[Work]:
-        """Queue live work; returns the oldest work that had to leave for it."""
+        """Queue recorded work; returns the oldest recorded work that had to leave for it."""
         with self._changed:
             self._append_live(work)
             evicted: list[Work] = []
+            unrecorded: list[Work] = []
             while self._live_bytes > self.capacity and len(self._live) > 1:
                 oldest = self._live.popleft()
-                self._live_bytes -= oldest.nbytes
-                evicted.append(oldest)
+                if oldest.run.recording:
+                    self._live_bytes -= oldest.nbytes
+                    evicted.append(oldest)
+                else:
+                    unrecorded.append(oldest)
+            self._live.extendleft(reversed(unrecorded))
             return evicted
 
     def push_backlog(self, work: Work, *, timeout_s: float) -> bool:
@@ -72,21 +78,27 @@ class Batcher:
         """Work of one run, at most `limit(first)` spectra in all; empty after `timeout_s`."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._live or self._backlog, timeout_s)
-            queue = self._live or self._backlog
+            live = bool(self._live)
+            queue = self._live if live else self._backlog
             if not queue:
                 return []
             most = limit(queue[0])
             batch: list[Work] = []
             taken = 0
+            nbytes = 0
             while queue and taken < most and (not batch or queue[0].run is batch[0].run):
                 work = queue.popleft()
+                nbytes += work.nbytes
                 if taken + len(work) > most:
                     work, rest = work.split(most - taken)
+                    nbytes -= rest.nbytes
                     queue.appendleft(rest)
                 batch.append(work)
                 taken += len(work)
-            self._live_bytes = sum(work.nbytes for work in self._live)
-            self._backlog_bytes = sum(work.nbytes for work in self._backlog)
+            if live:
+                self._live_bytes -= nbytes
+            else:
+                self._backlog_bytes -= nbytes
             self._changed.notify_all()
             return batch
 

@@ -72,6 +72,7 @@ class LocalExecutor:
                 batch[0].run.process(batch)
             except Exception as error:
                 self.failures += 1
-                log.exception("a batch of %d spectra failed", sum(map(len, batch)))
+                if self.failures & (self.failures - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...
+                    log.exception("a batch of %d spectra failed", sum(map(len, batch)))
                 batch[0].run.refuse(batch, f"model failure: {type(error).__name__}")
             self._observe(batch, time.perf_counter() - begin)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -28,6 +29,7 @@ from .passes import PassSums
 from .work import Work, mask_invalid
 
 RATE_WINDOW_S = 2.0
+NO_VALID_CHANNEL = "no valid channel"
 
 
 class Run:
@@ -42,7 +44,9 @@ class Run:
         analyses: Sequence[Analysis],
         *,
         sum_passes_bytes: int,
+        unmapped: str = "no model takes this energy range",
     ) -> None:
+        """`unmapped` is why spectra are rejected where there are no `analyses`."""
         for item in start.ranges:
             EnergyAxis.of_range(item)
         self.start = start
@@ -51,6 +55,9 @@ class Run:
         self.recorder: Recorder | None = None
         self.recording = False
         """Whether every spectrum is in the recording, to be read again when there is time."""
+        self.folder: Path | None = None
+        """Where spectra of this run are recorded, also if the recording has stopped."""
+        self._unmapped = unmapped
         self.malformed: Counter[str] = Counter()
         self.foreign = 0
         self.geometry = ScanGeometry(start.scan)
@@ -64,7 +71,11 @@ class Run:
         if revisits and PassSums.nbytes(self.geometry.pixels, start.ranges) <= sum_passes_bytes:
             self.sums = PassSums(self.geometry.pixels, start.ranges)
         self.newest_pass_only = revisits and self.sums is None
-        self.last_message = time.monotonic()
+        self.silent_s = 0.0
+        """Seconds for which the daemon has listened and heard nothing of this run."""
+        self.unchanged_s = 0.0
+        """Seconds for which it has listened and nothing new came, be it alive or not."""
+        self._given_up = False
         self._end: RunEnd | None = None
         self._closing: Closing | None = None
         self._seen_ns: deque[tuple[float, int]] = deque()
@@ -115,11 +126,13 @@ class Run:
 
     def receive(self, block: SpectraBlock, received_ns: int) -> list[Work]:
         """Account for a block; returns the work in it. What cannot be used is rejected, counted."""
-        self.last_message = time.monotonic()
+        self.heard()
         begin, end = block.first, block.first + block.n
         fault = self._fault_of(block)
         beyond = self._beyond(end)
         new = self.ledger.receive(begin, end)
+        if new:
+            self.unchanged_s = 0.0
         works: list[Work] = []
         for first, stop in new:
             positions = np.arange(first, stop, dtype=np.int64)
@@ -135,15 +148,17 @@ class Run:
             part = slice(int(positions[0]) - begin, int(positions[-1]) + 1 - begin)
             pixels = self._pixels(block, positions)
             counts = {item.name: block.counts[item.name][part] for item in self.start.ranges}
-            if self.sums is not None:
-                self.sums.add(pixels, {name: self._valid(name, counts[name]) for name in counts})
-                counts = {}
             self.store.mark(pixels, Coverage.PENDING)
-            works.append(Work(self, positions, pixels, counts, received_ns))
+            if self.sums is None:
+                works.append(Work(self, positions, pixels, counts, received_ns))
+            else:
+                works.extend(self._summed(self.sums, positions, pixels, counts, received_ns))
         return works
 
     def take_deferred(self, block: SpectraBlock, received_ns: int) -> list[Work]:
         """The deferred part of a block that was read back from the recording."""
+        if self._fault_of(block) is not None:
+            return []
         with self.lock:
             inside = self.deferred.remove(block.first, block.first + block.n)
         works: list[Work] = []
@@ -174,19 +189,37 @@ class Run:
 
     def heartbeat(self, beat: Heartbeat) -> None:
         """The source lives and has sent so many spectra."""
-        self.last_message = time.monotonic()
+        self.heard()
         self.ledger.announce(beat.spectra)
 
     def finish(self, end: RunEnd) -> None:
         """The source is done; a repeated end changes nothing."""
-        self.last_message = time.monotonic()
+        self.heard()
         self.ledger.announce(end.spectra)
         if self._end is None:
+            self.unchanged_s = 0.0
             self._end = end
 
+    def heard(self) -> None:
+        """A message of the source came: it lives, and a run that was given up goes on."""
+        self.silent_s = 0.0
+        if self._given_up:
+            self._given_up, self._end = False, None
+
+    def listened(self, seconds: float) -> None:
+        """The daemon has listened for so long; what it heard is told apart."""
+        self.silent_s += seconds
+        self.unchanged_s += seconds
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the daemon has ended the run, not its source."""
+        return self._given_up
+
     def give_up(self, status: ExitStatus, reason: str) -> None:
-        """End the run in the source's place."""
+        """End the run in the source's place, until the source is heard again."""
         if self._end is None:
+            self._given_up = True
             totals = self.ledger.totals()
             self._end = RunEnd(
                 run=self.start.run,
@@ -204,14 +237,14 @@ class Run:
         positions = np.concatenate([work.positions for work in works])
         pixels = np.concatenate([work.pixels for work in works])
         if not self.analyses:
-            self._reject(positions, pixels, "no model takes this energy range")
+            self._reject(positions, pixels, self._unmapped)
             return
         if self.sums is not None:
             counts, passes = self.sums.fetch(pixels)
         else:
             counts = {
-                item.name: np.concatenate([work.counts[item.name] for work in works])
-                for item in self.start.ranges
+                name: self._valid(name, np.concatenate([work.counts[name] for work in works]))
+                for name in self._analysed
             }
             passes = self.geometry.pass_of(positions)
         values: dict[str, npt.NDArray[np.float32]] = {}
@@ -219,8 +252,6 @@ class Run:
         answered = np.ones(len(positions), dtype=bool)
         for analysis in self.analyses:
             spectra = counts[analysis.range.name]
-            if self.sums is None:
-                spectra = self._valid(analysis.range.name, spectra)
             usable &= np.isfinite(spectra).any(axis=1)
             outputs = analysis.session.run(
                 spectra.astype(np.float32, copy=False),
@@ -233,7 +264,7 @@ class Run:
                 values[key] = array
         good = usable & answered
         if not good.all():
-            self._reject(positions[~usable], pixels[~usable], "no valid channel")
+            self._reject(positions[~usable], pixels[~usable], NO_VALID_CHANNEL)
             bad = usable & ~answered
             self._reject(positions[bad], pixels[bad], "the model gave no finite answer")
         self.store.write(
@@ -249,26 +280,38 @@ class Run:
 
     # Closing.
 
-    def settled(self, repair_s: float) -> bool:
-        """Whether nothing more can be expected: ended, nothing pending, no hole that may fill."""
+    def settled(self, repair_s: float, idle_s: float) -> bool:
+        """Whether nothing more can be expected: ended, nothing pending, no hole that may fill.
+
+        Holes may fill until the source is silent for `repair_s`, or lives on without sending
+        anything new for `idle_s`.
+        """
         if self._end is None:
             return False
         totals = self.ledger.totals()
         if totals.pending:
             return False
-        return totals.missed == 0 or time.monotonic() - self.last_message > repair_s
+        return totals.missed == 0 or self.silent_s >= repair_s or self.unchanged_s >= idle_s
 
     def mark_lost(self) -> None:
         """Show every announced spectrum that never came as lost on the map."""
+        # Of a listed scan nobody knows where a spectrum was that did not come or is unreadable.
+        waiting = np.flatnonzero(self.store.coverage().ravel() == Coverage.PENDING)
+        self.store.mark(waiting.astype(np.uint32), Coverage.REJECTED)
         if self.geometry.per_pass is None:
             return
         for begin, end in self.ledger.gaps():
-            last = min(end, begin + self.geometry.pixels)
-            self.store.mark(self.geometry.pixel_of(np.arange(begin, last)), Coverage.LOST)
+            last = min(end, begin + self.geometry.per_pass)
+            beyond = self._beyond(last)
+            if beyond is not None:
+                last = beyond
+            if begin < last:
+                self.store.mark(self.geometry.pixel_of(np.arange(begin, last)), Coverage.LOST)
 
     def close(self, closing: Closing) -> None:
-        """The map is finished and written."""
+        """The map is finished and written; what only growing it needed is let go."""
         self._closing = closing
+        self.sums = None
 
     # Inside.
 
@@ -291,6 +334,32 @@ class Run:
     def _beyond(self, end: int) -> int | None:
         known = [count for count in (self.start.expected, self.geometry.expected) if count]
         return min(known) if known and end > min(known) else None
+
+    @property
+    def _analysed(self) -> set[str]:
+        return {analysis.range.name for analysis in self.analyses}
+
+    def _summed(
+        self,
+        sums: PassSums,
+        positions: npt.NDArray[np.int64],
+        pixels: npt.NDArray[np.uint32],
+        counts: Mapping[str, npt.NDArray[np.generic]],
+        received_ns: int,
+    ) -> list[Work]:
+        """Add spectra to the sums; a spectrum without a valid channel would spoil its pixel's."""
+        valid = {name: self._valid(name, array) for name, array in counts.items()}
+        usable = np.ones(len(positions), dtype=bool)
+        for name in self._analysed:
+            usable &= np.isfinite(valid[name]).any(axis=1)
+        sums.add(pixels[usable], {name: array[usable] for name, array in valid.items()})
+        if not usable.all():
+            self._reject(positions[~usable], pixels[~usable], NO_VALID_CHANNEL)
+        works = []
+        for first, stop in runs_of(positions[usable]):
+            part = slice(first - int(positions[0]), stop - int(positions[0]))
+            works.append(Work(self, positions[part], pixels[part], {}, received_ns))
+        return works
 
     def _pixels(
         self, block: SpectraBlock, positions: npt.NDArray[np.int64]

@@ -12,6 +12,8 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from .run import Run
 
+OBJECT_BYTES = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -31,9 +33,9 @@ class Work:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that wait with this work."""
+        """Bytes that wait with this work, with what its objects take beside their data."""
         held = sum(array.nbytes for array in self.counts.values())
-        return held + self.positions.nbytes + self.pixels.nbytes
+        return OBJECT_BYTES + held + self.positions.nbytes + self.pixels.nbytes
 
     def split(self, n: int) -> tuple[Work, Work]:
         """The first `n` spectra and the rest."""

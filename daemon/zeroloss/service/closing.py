@@ -11,7 +11,9 @@ from pathlib import Path
 from zeroloss import __version__
 from zeroloss.maps import Closing, write_hspy
 from zeroloss.pipeline import Run
+from zeroloss.recording import RecordingError
 from zeroloss.wire import LedgerTotals
+from zeroloss.wire.limits import MAX_TEXT
 
 log = logging.getLogger(__name__)
 
@@ -32,24 +34,29 @@ def is_closed(folder: Path) -> bool:
     return (folder / CLOSED_NAME).exists()
 
 
+def reopen(folder: Path) -> None:
+    """The run recorded in this folder goes on: it is to be recovered if the daemon dies now."""
+    (folder / CLOSED_NAME).unlink(missing_ok=True)
+
+
 def close_run(run: Run, *, detect_share: float, config_sha256: str) -> Finished:
     """Write what a finished run leaves and tell the run, so that its subscribers hear of it.
 
-    A map file that cannot be written is part of the run's end reason; the maps stay published.
+    Whatever cannot be written is part of the run's end reason; the maps stay published.
     """
     run.mark_lost()
     totals = run.totals()
     detected = run.store.detected(detect_share)
     end = run.end
     assert end is not None
-    reason = end.reason
-    folder = None if run.recorder is None else run.recorder.folder
+    reasons = [end.reason] if end.reason else []
+    folder = run.folder
     if folder is not None:
         provenance = {
             "software": f"zeroloss {__version__}",
             "config_sha256": config_sha256,
             "status": end.status,
-            "reason": reason,
+            "reason": end.reason,
         }
         try:
             write_hspy(
@@ -61,11 +68,16 @@ def close_run(run: Run, *, detect_share: float, config_sha256: str) -> Finished:
                 share=detect_share,
             )
             _note_closed(folder, run, totals, detected)
-        except OSError as error:
-            reason = f"{reason}; the map file could not be written: {error}".lstrip("; ")
-            log.error("run %s: %s", run.name, reason)
+        except Exception as error:
+            log.exception("run %s: the map file could not be written", run.name)
+            reasons.append(f"the map file could not be written: {error}")
     if run.recorder is not None:
-        run.recorder.close()
+        try:
+            run.recorder.close()
+        except RecordingError as error:
+            log.error("run %s: %s", run.name, error)
+            reasons.append(str(error))
+    reason = "; ".join(reasons)[:MAX_TEXT]
     run.close(Closing(status=end.status, reason=reason, detected=detected))
     found = "; ".join(f"{key}: {' '.join(names) or 'none'}" for key, names in detected.items())
     log.info("run %s finished (%s): %s", run.name, end.status, found or "no layers")

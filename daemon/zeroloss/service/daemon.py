@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from threading import Event, Lock
 
 from zeroloss import __version__
 from zeroloss.config import Config
+from zeroloss.maps import Closing
 from zeroloss.outputs import HealthServer, Metrics, Publisher
 from zeroloss.pipeline import Backlog, Batcher, LocalExecutor, Run, Work
+from zeroloss.recording import RecordingError
 from zeroloss.sources import Source
 
 from .closing import Finished, close_run
@@ -22,6 +24,8 @@ from .loading import load_sessions
 log = logging.getLogger(__name__)
 
 TICK_S = 0.05
+LISTENED_S = 0.5
+"""Most of the time between two ticks that counts as time spent listening."""
 
 
 class Daemon:
@@ -48,10 +52,10 @@ class Daemon:
         self._ready = Event()
         self._stop = Event()
         self._some_finished = Event()
-        self._closing: set[bytes] = set()
+        self._closing: dict[bytes, tuple[Run, Future[None]]] = {}
         self._closer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="closer")
         self._serving = Lock()
-        self._next_tick = 0.0
+        self._ticked = time.monotonic()
         self._batcher = Batcher(config.queue.queue_mb << 20)
         self._executor = LocalExecutor(
             self._batcher,
@@ -86,7 +90,7 @@ class Daemon:
         self.publisher.start()
         self._executor.start()
         if self.config.recording.record:
-            self._intake.recover()
+            self._intake.recover(self._stop)
         self._backlog.start()
         self._ready.set()
 
@@ -100,12 +104,18 @@ class Daemon:
                     received = self.source.receive(TICK_S)
                     if received is not None:
                         self._intake.handle(received)
-                if time.monotonic() >= self._next_tick:
+                if time.monotonic() >= self._ticked + TICK_S:
                     self._tick()
 
     def open_runs(self) -> list[Run]:
         """The runs whose maps are not finished."""
-        return list(self._intake.runs.values())
+        closing = [run for run, _ in list(self._closing.values())]
+        return [*self._intake.open_runs(), *(run for run in closing if run.closing is None)]
+
+    @property
+    def recording_fault(self) -> str | None:
+        """Why nothing is recorded; None while all is well."""
+        return self._intake.recording_fault
 
     def stop(self) -> None:
         """Ask `serve` to return; safe in a signal handler."""
@@ -120,13 +130,16 @@ class Daemon:
         self._closer.shutdown(wait=True)
         for run in self.open_runs():
             if run.recorder is not None:
-                run.recorder.close()
+                try:
+                    run.recorder.close()
+                except RecordingError as error:
+                    log.error("run %s: %s", run.name, error)
         self.publisher.close()
         self.http.close()
 
     def health(self) -> dict[str, object]:
         """What /health tells; `status` is ok, starting, or the reason why not all is well."""
-        fault = self._intake.recording_fault
+        fault = self.recording_fault
         status = "ok" if self._ready.is_set() else "starting"
         if fault is not None:
             status = "recording stopped"
@@ -164,20 +177,27 @@ class Daemon:
         }
 
     def _tick(self) -> None:
-        self._next_tick = time.monotonic() + TICK_S
+        now = time.monotonic()
+        # What could not be heard while the daemon was busy, or the machine asleep, is no silence.
+        listened_s = min(now - self._ticked, LISTENED_S)
+        self._ticked = now
         settings = self.config.runs
-        for run in self.open_runs():
-            if run.start.run in self._closing:
-                continue
+        for run in self._intake.open_runs():
             self.metrics.ledger(run.start.run, run.totals())
             self.metrics.lag_seconds.set(run.lag_s())
             self.metrics.mapped_rate.set(run.rate_hz())
-            silent_s = time.monotonic() - run.last_message
-            if not run.ended and not self._intake.blocked and silent_s > settings.idle_s:
+            if self._intake.blocked:
+                continue
+            run.listened(listened_s)
+            if not run.ended and run.silent_s > settings.idle_s:
                 run.give_up("abort", f"no message for {settings.idle_s:g} s")
-            if run.settled(settings.repair_s):
-                self._closing.add(run.start.run)
-                self._closer.submit(self._finish, run)
+            if run.settled(settings.repair_s, settings.idle_s):
+                self._intake.retire(run)
+                self._closing[run.start.run] = run, self._closer.submit(self._finish, run)
+        for run, closed in list(self._closing.values()):
+            if closed.done():
+                self._intake.forget(run)
+                del self._closing[run.start.run]
 
     def _finish(self, run: Run) -> None:
         try:
@@ -186,12 +206,11 @@ class Daemon:
                 detect_share=self.config.runs.detect_share,
                 config_sha256=self.config.sha256,
             )
-        except Exception:
+        except Exception as error:
             log.exception("run %s could not be closed", run.name)
-            raise
+            run.close(Closing(status="fail", reason=f"the map could not be finished: {error}"))
+            finished = Finished(run, None)
         self.metrics.close_ledger(run.start.run, run.totals())
-        self._intake.forget(run)
-        self._closing.discard(run.start.run)
         if self._on_finished is not None:
             self._on_finished(finished)
         self._some_finished.set()

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import logging
-import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Event
 
 from zeroloss.config import Config
 from zeroloss.maps import MapSizeError
-from zeroloss.models import ModelSession
+from zeroloss.models import InferenceError, ModelSession
 from zeroloss.outputs import Metrics
-from zeroloss.pipeline import Batcher, Run, Work, choose_analyses
+from zeroloss.pipeline import Analysis, Batcher, Run, Work, choose_analyses
 from zeroloss.recording import RecordedRun, Recorder, RecordingError, find_runs
 from zeroloss.scan import AxisError
 from zeroloss.sources import Received
 from zeroloss.wire import Heartbeat, Message, RunEnd, RunStart, SpectraBlock, WireError, decode
 
-from .closing import is_closed
+from .closing import is_closed, reopen
 
 log = logging.getLogger(__name__)
 
 MAX_OPEN_RUNS = 8
+"""From so many open runs on, the one that was silent for longest is given up for a new one."""
+MOST_OPEN_RUNS = 2 * MAX_OPEN_RUNS
 REMEMBERED_RUNS = 1024
 
 
@@ -45,7 +49,10 @@ class Intake:
         self._batcher = batcher
         self._metrics = metrics
         self._on_open = on_open
-        self._past: dict[bytes, None] = {}
+        # Runs that are over, and whether they may go on when their source comes back.
+        self._past: dict[bytes, bool] = {}
+        self._retired: dict[bytes, Run] = {}
+        self._refused: Counter[str] = Counter()
         self._held: list[Work] = []
         metrics.recording("recording" if config.recording.record else "off")
 
@@ -62,7 +69,7 @@ class Intake:
         self._held.pop(0)
         for run in self.runs.values():
             # The source could not be heard meanwhile: its silence was ours.
-            run.last_message = time.monotonic()
+            run.silent_s = run.unchanged_s = 0.0
 
     def handle(self, received: Received) -> None:
         """Take one message; what cannot be understood or used is counted and logged."""
@@ -72,7 +79,10 @@ class Intake:
             self._metrics.malformed_messages.labels(error.fault).inc()
             for open_run in self.runs.values():
                 open_run.malformed[error.fault] += 1
-            log.warning("a message was refused: %s", error)
+            self._refused[error.fault] += 1
+            count = self._refused[error.fault]
+            if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...: a flood must not fill logs
+                log.warning("a message was refused (%d of this kind): %s", count, error)
             return
         if isinstance(message, RunStart):
             self._start(message, received)
@@ -84,53 +94,81 @@ class Intake:
         self._record(run, received)
         self._queue(run, _take(run, message, received.received_ns))
 
-    def recover(self) -> None:
+    def open_runs(self) -> list[Run]:
+        """The runs that are fed; safe on any thread."""
+        return list(self.runs.values())
+
+    def recover(self, stop: Event) -> None:
         """Open every run whose recording was never finished; its spectra wait in the recording."""
-        for recorded in find_runs(self._config.recording.recordings):
-            if not is_closed(recorded.folder):
-                self._recover(recorded)
+        unfinished = [
+            recorded
+            for recorded in find_runs(self._config.recording.recordings)
+            if not is_closed(recorded.folder)
+        ]
+        for recorded in unfinished[:-MAX_OPEN_RUNS]:
+            log.warning(
+                "%s is not finished; it waits for another start, the newest %d come first",
+                recorded.folder,
+                MAX_OPEN_RUNS,
+            )
+        for recorded in unfinished[-MAX_OPEN_RUNS:]:
+            if stop.is_set():
+                return
+            run = self._open(recorded.start)
+            if run is not None:
+                # Also where no more can be recorded: what is there can be read.
+                run.folder = recorded.folder
+                self._read_back(run, recorded.folder)
+
+    def retire(self, run: Run) -> None:
+        """The run is being closed; what still comes of it is ignored."""
+        self._retired[run.start.run] = self.runs.pop(run.start.run)
 
     def forget(self, run: Run) -> None:
-        """The run is finished; what still comes of it is ignored."""
-        self._past[run.start.run] = None
+        """The retired run is closed; it goes on only if it had no end of its own."""
+        del self._retired[run.start.run]
+        self._remember(run.start.run, again=run.given_up and run.folder is not None)
+
+    def _remember(self, run: bytes, *, again: bool) -> None:
+        self._past[run] = again
         while len(self._past) > REMEMBERED_RUNS:
             del self._past[next(iter(self._past))]
-        self.runs.pop(run.start.run, None)
 
     def _start(self, start: RunStart, received: Received) -> None:
-        if start.run in self.runs or start.run in self._past:
+        run = self.runs.get(start.run)
+        if run is not None:
+            run.heard()
+            return
+        if start.run in self._retired or not self._past.get(start.run, True):
             return
         opened = self._open(start)
-        if opened is not None:
-            self._record(opened, received)
+        if opened is None:
+            return
+        self._past.pop(start.run, None)
+        if opened.folder is not None:
+            self._read_back(opened, opened.folder)
+        self._record(opened, received)
 
     def _open(self, start: RunStart) -> Run | None:
+        if len(self.runs) >= MOST_OPEN_RUNS:
+            log.error("run %s has to wait: %d runs are open", start.run.hex()[:8], len(self.runs))
+            return None
         try:
-            run = Run(
-                start,
-                choose_analyses(start, self.sessions),
-                sum_passes_bytes=self._config.queue.sum_passes_mb << 20,
-            )
-        except (AxisError, MapSizeError) as error:
-            self._past[start.run] = None
+            run = self._new_run(start)
+        except AxisError as error:
+            self._remember(start.run, again=False)
             log.error("run %s is refused: %s", start.run[:4].hex(), error)
             return None
         run.recorder = self._recorder(start)
         run.recording = run.recorder is not None
+        run.folder = None if run.recorder is None else run.recorder.folder
         if len(self.runs) >= MAX_OPEN_RUNS:
-            oldest = min(self.runs.values(), key=lambda item: item.last_message)
-            oldest.give_up("abort", f"more than {MAX_OPEN_RUNS} runs at once")
-        for analysis in run.analyses:
-            analysis.session.warm_up(analysis.range.size)
+            going = [item for item in self.runs.values() if not item.ended]
+            if going:
+                silent = max(going, key=lambda item: item.silent_s)
+                silent.give_up("abort", f"more than {MAX_OPEN_RUNS} runs at once")
         for info in run.packages:
             self._metrics.package(info)
-        if not run.analyses:
-            ranges = ", ".join(
-                f"{item.name}: {item.size} channels of {item.scale_ev:g} eV "
-                f"from {item.offset_ev:g} eV"
-                for item in start.ranges
-            )
-            log.error("run %s: no model takes its %s ranges (%s)", run.name, start.modality, ranges)
         if run.newest_pass_only:
             log.warning(
                 "run %s: the passes are not summed, the sums would exceed sum_passes_mb", run.name
@@ -140,21 +178,59 @@ class Intake:
         log.info("run %s opened: %s", run.name, start.title or "untitled")
         return run
 
-    def _recover(self, recorded: RecordedRun) -> None:
-        run = self._open(recorded.start)
-        if run is None:
-            return
-        for item in recorded.messages():
-            if isinstance(item.message, SpectraBlock | Heartbeat | RunEnd):
-                for work in _take(run, item.message, item.received_ns):
-                    run.defer(work)
-        log.info("run %s recovered: %d spectra", run.name, run.totals().pending)
+    def _new_run(self, start: RunStart) -> Run:
+        """A run with its models warm; `AxisError` where its calibration cannot be right.
+
+        One that cannot be mapped is still received and recorded, and its spectra are rejected.
+        """
+        sums = self._config.queue.sum_passes_mb << 20
+        try:
+            run = Run(start, self._warm_analyses(start), sum_passes_bytes=sums)
+        except (MapSizeError, MemoryError) as error:
+            log.error("run %s is recorded without maps: %s", start.run[:4].hex(), error)
+            return Run(start, (), sum_passes_bytes=0, unmapped="the map is too large")
+        if not run.analyses:
+            ranges = ", ".join(
+                f"{item.name}: {item.size} channels of {item.scale_ev:g} eV "
+                f"from {item.offset_ev:g} eV"
+                for item in start.ranges
+            )
+            log.error("run %s: no model takes its %s ranges (%s)", run.name, start.modality, ranges)
+        return run
+
+    def _warm_analyses(self, start: RunStart) -> list[Analysis]:
+        """The models of a run, each tried on spectra of its size; those that fail are left out."""
+        warm = []
+        for analysis in choose_analyses(start, self.sessions):
+            try:
+                analysis.session.warm_up(analysis.range.size)
+            except InferenceError as error:
+                log.error("run %s goes without a model: %s", start.run[:4].hex(), error)
+            else:
+                warm.append(analysis)
+        return warm
+
+    def _read_back(self, run: Run, folder: Path) -> None:
+        """Take what was recorded of this run earlier; its spectra wait in the recording."""
+        try:
+            reopen(folder)
+            for item in RecordedRun(folder).messages():
+                if isinstance(item.message, SpectraBlock | Heartbeat | RunEnd):
+                    for work in _take(run, item.message, item.received_ns):
+                        run.defer(work)
+        except OSError as error:
+            log.error("run %s could not be recovered whole: %s", run.name, error)
+        pending = run.totals().pending
+        if pending:
+            log.info("run %s recovered: %d spectra", run.name, pending)
 
     def _foreign(self, message: Message) -> None:
-        if message.run not in self._past:
+        if message.run not in self._past and message.run not in self._retired:
             self._metrics.foreign_messages.inc()
             for open_run in self.runs.values():
                 open_run.foreign += 1
+        elif isinstance(message, SpectraBlock):
+            self._metrics.late_blocks.inc()
 
     def _queue(self, run: Run, works: Sequence[Work]) -> None:
         for work in works:
