@@ -20,8 +20,20 @@ def cache(table: CrossSectionTable, tmp_path: Path) -> Path:
 
 def _train(cache: Path, out: Path, *more: str) -> int:
     return main(
-        ["train", "--out", str(out), "--cross-sections", str(cache), "--validation", "16"]
-        + ["--spectra", "24", "--batch", "8", *more]
+        [
+            "train",
+            "--out",
+            str(out),
+            "--cross-sections",
+            str(cache),
+            "--validation",
+            "16",
+            "--spectra",
+            "24",
+            "--batch",
+            "8",
+            *more,
+        ]
     )
 
 
@@ -41,9 +53,23 @@ def test_train_and_evaluate_by_command(
     (tmp_path / "index.csv").write_text("id,elements\na,O\n", encoding="utf-8")
     table, card = tmp_path / "p.csv", tmp_path / "card.md"
     status = main(
-        ["evaluate", "--checkpoint", str(out), "--cross-sections", str(cache)]
-        + ["--measured", str(tmp_path / "spectra.npz"), "--simulated", "32"]
-        + ["--csv", str(table), "--card", str(card), "--threshold", "0.5"]
+        [
+            "evaluate",
+            "--checkpoint",
+            str(out),
+            "--cross-sections",
+            str(cache),
+            "--measured",
+            str(tmp_path / "spectra.npz"),
+            "--simulated",
+            "32",
+            "--csv",
+            str(table),
+            "--card",
+            str(card),
+            "--threshold",
+            "0.5",
+        ]
     )
     assert status == 0
     with table.open(newline="", encoding="utf-8") as stream:
