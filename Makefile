@@ -6,6 +6,7 @@ BIN := .venv/Scripts
 else
 BIN := .venv/bin
 endif
+SOURCES := daemon export clients tests benchmarks
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .PHONY: demo test check format clean
@@ -17,14 +18,14 @@ test: .venv/installed-test check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 
 check: .venv/installed-test
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 format: .venv/installed-test
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
 
 .venv/bin-ready:
 	$(PYTHON) -m venv .venv
