@@ -48,7 +48,7 @@ Published = MapOpen | MapUpdate | LedgerUpdate | MapClose | Heartbeat
 class Follower:
     """Owns the sockets; `run()` is the body of one thread and ends when `stop` is set.
 
-    `tell(kind, run, pixels)` is called for what changed: kinds open, update, ledger, close.
+    `tell(kind, run, pixels)` is called for what changed: kinds open, update, close.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Follower:
         self._retry_at = 0.0
         self._unanswered = False
         self._closes: dict[bytes, MapClose] = {}
+        self._fetched: set[bytes] = set()
         self._subscriber = context.socket(zmq.SUB)
         # Messages beyond this are dropped by the daemon's socket; the hole is seen and mended.
         self._subscriber.setsockopt(zmq.RCVHWM, 1000)
@@ -109,6 +110,7 @@ class Follower:
                 self._watch_connection()
                 self._receive()
                 self._synchronise()
+                self._announce_fetched()
                 self._close_complete()
                 if asked is not self._requester.socket:
                     poller.unregister(asked)
@@ -194,14 +196,14 @@ class Follower:
             except ValueError as error:
                 self._misfit(error)
                 return
-            self._tell("update", run, changed)
+            self._changed(run, changed)
         elif isinstance(message, LedgerUpdate):
             run.account(message)
-            self._tell("ledger", run, None)
+            self._changed(run, None)
         elif run.closed is None:
             self._closes[message.run] = message
 
-    def _open(self, message: MapOpen) -> LiveRun | None:
+    def _open(self, message: MapOpen, *, fetched: bool = False) -> LiveRun | None:
         known = self.runs.get(message.run)
         if known is not None and known.fits(message):
             if known.opened.daemon != message.daemon:
@@ -220,8 +222,25 @@ class Follower:
         while len(self.runs) >= MAX_RUNS:
             self.runs.popitem(last=False)
         self.runs[message.run] = run
-        self._tell("open", run, None)
+        if fetched:
+            self._fetched.add(message.run)
+        else:
+            self._fetched.discard(message.run)
+            self._tell("open", run, None)
         return run
+
+    def _changed(self, run: LiveRun, pixels: npt.NDArray[np.uint32] | None) -> None:
+        if run.run not in self._fetched:
+            self._tell("update", run, pixels)
+
+    def _announce_fetched(self) -> None:
+        """Tell of runs that were under way when we joined, once all of their map is here."""
+        for key in [key for key in self._fetched if not self._awaits(key)]:
+            self._fetched.remove(key)
+            run = self.runs.get(key)
+            if run is not None:
+                self._tell("open", run, None)
+                self._tell("update", run, np.flatnonzero(run.coverage).astype(np.uint32))
 
     def _close_complete(self) -> None:
         """Close the maps whose end is known, as soon as nothing of them is missing any more."""
@@ -291,7 +310,7 @@ class Follower:
         if sync.run is None:
             sync.run = page.run
         known = page.run in self.runs
-        run = self._open(page.opened)
+        run = self._open(page.opened, fetched=True)
         if run is None or page.run != sync.run:
             self._sync = None
             return
@@ -310,7 +329,7 @@ class Follower:
             self._sync = None
             return
         if run.closed is None:
-            self._tell("update", run, changed)
+            self._changed(run, changed)
             if page.closed is not None:
                 self._closes[run.run] = page.closed
         position = page.first + len(page.coverage)

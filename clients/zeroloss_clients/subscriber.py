@@ -59,7 +59,7 @@ class _Waiting:
 
     def add(self, kind: str, run: LiveRun, pixels: npt.NDArray[np.uint32] | None) -> None:
         """Note an event; changes of the same run melt into one."""
-        if kind in ("update", "ledger"):
+        if kind == "update":
             dirty = next(
                 (item[2] for item in self._events if item[0] == "update" and item[1] is run), None
             )
@@ -141,6 +141,8 @@ class LiveMaps:
 
     def wait_for_run(self, timeout: float | None = None, after: LiveRun | None = None) -> LiveRun:
         """The newest run, as soon as there is one (other than `after`).
+
+        Who joins in the middle of a run gets it with everything that is mapped by then.
 
         Raises `TimeoutError` when none came within `timeout` seconds.
         """

@@ -75,7 +75,7 @@ def test_a_late_joiner_has_the_whole_map_at_once():
         wait_until(lambda: publishing.seq >= 2)
         with follow(publishing) as maps:
             run = maps.wait_for_run(1)
-            wait_until(lambda: filled(run) == 150, 1)
+            assert filled(run) == 150
             source.fill(150, PIXELS, 0.7)
             wait_until(lambda: filled(run) == PIXELS)
             assert_equal_maps(run, source)

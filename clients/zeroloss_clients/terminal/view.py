@@ -17,7 +17,7 @@ from rich.text import Text
 
 from zeroloss.wire import LedgerTotals
 
-from .._live_run import LiveRun
+from .._live_run import DETECTED_SHARE, LiveRun
 from ..subscriber import LiveMaps
 from . import ramp
 from .picture import fitted, picture
@@ -154,9 +154,16 @@ def arrange(shape: tuple[int, int], count: int, width: int, height: int) -> tupl
     return best[1], count
 
 
+def found_in(run: LiveRun, summary: dict[str, tuple[float, float]]) -> list[str]:
+    """`run.detected` without going through the map again."""
+    if run.closed is not None:
+        return [label for label in run.detected if label in summary]
+    return [label for label, (share, _) in summary.items() if share >= DETECTED_SHARE]
+
+
 def choose_maps(run: LiveRun, summary: dict[str, tuple[float, float]]) -> list[str]:
     """The labels to draw, in the model's order: those detected, else the most probable ones."""
-    found = [label for label in run.detected if label in summary]
+    found = found_in(run, summary)
     if not found:
         found = sorted(summary, key=lambda label: -summary[label][1])[:FIRST_GUESSES]
     found = sorted(found, key=lambda label: -summary[label][0])[:MAX_MAPS]
@@ -169,7 +176,7 @@ def element_table(run: LiveRun, summary: dict[str, tuple[float, float]]) -> Tabl
     table.add_column("", width=3)
     table.add_column("area", justify="right", width=6)
     table.add_column("mean p", justify="right", width=6)
-    detected = set(run.detected)
+    detected = set(found_in(run, summary))
     order = sorted(summary, key=lambda label: (label not in detected, *_falling(summary[label])))
     for label in order[:MAX_MAPS]:
         share, mean = summary[label]
