@@ -54,10 +54,21 @@ def read_truth(path: Path, spectra: list[Spectrum]) -> NDArray[np.bool_]:
 
 
 def as_inputs(spectrum: Spectrum) -> tuple[Tensor, Tensor, Tensor]:
-    """The graph's inputs for one spectrum; negative counts are not measured."""
+    """The graph's inputs for one spectrum.
+
+    Negative counts and channels that the file leaves out are not measured: the axis runs on at the
+    median step. ValueError if the energies do not rise.
+    """
     energy = spectrum.energy_ev
-    scale = (energy[-1] - energy[0]) / (len(energy) - 1)
-    counts = np.where(spectrum.counts >= 0, spectrum.counts, np.nan)
+    steps = np.diff(energy)
+    if len(energy) < 2 or not (steps > 0).all():
+        raise ValueError(f"{spectrum.id}: expected at least two rising energies")
+    scale = float(np.median(steps))
+    channel = np.rint((energy - energy[0]) / scale).astype(int)
+    # Rounded energies in the file let the median drift; the ends are exact.
+    scale = (energy[-1] - energy[0]) / channel[-1]
+    counts = np.full(channel[-1] + 1, np.nan)
+    counts[channel] = np.where(spectrum.counts >= 0, spectrum.counts, np.nan)
     return (
         torch.tensor(counts, dtype=torch.float32)[None],
         torch.tensor([energy[0]], dtype=torch.float32),

@@ -9,6 +9,7 @@ import torch
 
 from zeroloss_export.evaluation.card import Card
 from zeroloss_export.evaluation.measured import (
+    Spectrum,
     as_inputs,
     predict,
     read_spectra,
@@ -66,6 +67,16 @@ def test_spectra_and_truth_are_read_and_predictions_written(archive: Path) -> No
     assert rows[0]["id"] == "a"
     assert float(rows[0]["Be"]) == 0.8
     assert list(rows[0])[1:] == list(ELEMENTS)
+
+
+def test_channels_left_out_of_a_file_are_not_measured() -> None:
+    energy = np.concatenate([np.arange(100, 200, 4.0), np.arange(240, 400, 4.0)])
+    counts, offset, scale = as_inputs(Spectrum("gap", energy, np.ones(len(energy))))
+    assert (float(offset), float(scale)) == (100.0, 4.0)
+    assert counts.shape == (1, 75)
+    assert torch.isnan(counts[0]).nonzero()[:, 0].tolist() == list(range(25, 35))
+    with pytest.raises(ValueError, match="gap: expected at least two rising energies"):
+        as_inputs(Spectrum("gap", energy[::-1], np.ones(len(energy))))
 
 
 def test_a_spectrum_without_truth_is_named(archive: Path) -> None:
