@@ -12,9 +12,9 @@ COMMANDS = ("serve", "demo", "record", "replay", "watch", "map", "identify", "mo
 
 def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == EXIT_FAILED
-    said = capsys.readouterr().out
+    words = capsys.readouterr().out.split()
     for name in COMMANDS:
-        assert f"    {name} " in said
+        assert name in words
 
 
 @pytest.mark.parametrize("name", COMMANDS)
