@@ -156,6 +156,7 @@ class FineStructure:
         molecular = draw.chance(self.recipe.molecular_chance, n) & (z >= 6) & (z <= 9)
         first = torch.where(molecular, draw.uniform(0.3, 1.5, n), first)
         first_ev = onset + draw.uniform(-0.5, 2.5, n)
+        first_ev = torch.where(molecular, first_ev - draw.uniform(0.0, 2.0, n), first_ev)
         first_ev = torch.where(z == 8, first_ev + draw.uniform(-4.0, 0.5, n), first_ev)
         first_fwhm = draw.log_uniform(0.8, 3.0, n)
         self._lines(value, rows, first_ev, first * area, first_fwhm)
@@ -199,7 +200,7 @@ class FineStructure:
         onset = edges.onset_ev[rows]
         centre = onset + centre + 1.3 * draw.normal(n)
         width = width * draw.log_uniform(0.6, 1.7, n)
-        start = (onset - self.first_ev).long() - 12
+        start = (onset - self.first_ev).long() - 24
         energy = self.first_ev + start[:, None] + torch.arange(_RESONANCE_CHANNELS)
         q = draw.log_uniform(1.2, 8.0, n)[:, None]
         x = (energy - centre[:, None]) / (width[:, None] / 2)
@@ -207,15 +208,18 @@ class FineStructure:
         decay = torch.exp(
             -(energy - centre[:, None]).clamp(min=0) / draw.uniform(8, 70, n)[:, None]
         )
-        gate = torch.sigmoid((energy - centre[:, None] + 1.3 * width[:, None]) / 1.5)
-        shape = fano * decay * gate
+        first = centre - draw.uniform(0.6, 1.3, n) * width
+        gate = torch.sigmoid((energy - first[:, None]) / draw.uniform(0.7, 2.0, n, 1))
+        # The continuum starts with the resonance, not at the tabulated edge of the free atom.
+        ramp = (1 - (energy - first[:, None]) / 160).clamp(0.0, 1.0)
+        shape = gate * (fano * decay + draw.uniform(0.05, 0.5, n, 1) * ramp)
         for chance, strongest in ((0.6, 0.9), (0.4, 0.4), (0.3, 0.15)):
             at = (centre - draw.uniform(2.0, 10.0, n))[:, None]
             sigma = draw.log_uniform(1.0, 3.0, n)[:, None]
             height = (draw.uniform(0.0, strongest, n) * draw.chance(chance, n))[:, None]
             shape = shape + height * torch.exp(-0.5 * ((energy - at) / sigma) ** 2)
         peak = value[rows].amax(1)
-        value[rows] *= draw.uniform(0.1, 1.0, n)[:, None]
+        value[rows] *= draw.uniform(0.05, 0.7, n)[:, None]
         height = peak * strength * draw.log_uniform(0.4, 2.0, n)
         self._add(value, rows, start, shape * height[:, None])
 
