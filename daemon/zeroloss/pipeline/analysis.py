@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from zeroloss.models import ModelSession
+from zeroloss.models.manifest import Takes
 from zeroloss.scan import EnergyAxis
 from zeroloss.wire import EnergyRange, OutputInfo, PackageInfo, RunStart, layer_key
 
@@ -34,18 +35,26 @@ class Analysis:
 
 
 def choose_analyses(start: RunStart, sessions: Iterable[ModelSession]) -> list[Analysis]:
-    """Every model that takes one of the run's ranges, each on the range it overlaps most."""
+    """Every model that takes one of the run's ranges, each on the range that suits it best."""
     chosen: list[Analysis] = []
     for session in sessions:
         takes = session.package.manifest.takes
-        if takes.modality != start.modality:
-            continue
-        overlaps = [
-            (EnergyAxis.of_range(item).overlap_ev(*takes.window_ev), item)
-            for item in start.ranges
-            if item.size <= takes.max_channels
-        ]
-        best = max(overlaps, key=lambda pair: pair[0], default=None)
-        if best is not None and best[0] >= takes.min_overlap_ev:
-            chosen.append(Analysis(session, best[1]))
+        if takes.modality == start.modality:
+            suitable = [item for item in start.ranges if _suits(item, takes)]
+            if suitable:
+                best = max(suitable, key=lambda item: _rank(item, takes))
+                chosen.append(Analysis(session, best))
     return chosen
+
+
+def _suits(energy_range: EnergyRange, takes: Takes) -> bool:
+    overlap = EnergyAxis.of_range(energy_range).overlap_ev(*takes.window_ev)
+    return energy_range.size <= takes.max_channels and overlap >= takes.min_overlap_ev
+
+
+def _rank(energy_range: EnergyRange, takes: Takes) -> tuple[bool, float]:
+    """Low loss and core loss are often equally wide: the zero-loss peak tells which is meant."""
+    axis = EnergyAxis.of_range(energy_range)
+    holds_zero_loss = axis.offset_ev <= 0 <= axis.end_ev
+    wants_zero_loss = takes.window_ev[0] <= 0 <= takes.window_ev[1]
+    return holds_zero_loss == wants_zero_loss, axis.overlap_ev(*takes.window_ev)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.packages import make_package
+from support.streams import make_start
+
+from zeroloss.models import ModelSession, load_package
+from zeroloss.pipeline import choose_analyses
+from zeroloss.wire import EnergyRange, ScanPlan
+
+CORE = EnergyRange(name="core_loss", offset_ev=428.5, scale_ev=0.5, size=586)
+LOW = EnergyRange(name="low_loss", offset_ev=-50.0, scale_ev=0.5, size=1024)
+
+
+def session(folder: Path, changes: Mapping[str, Any]) -> ModelSession:
+    package = make_package(folder, changes={"takes.window_ev": [64.0, 3104.0], **changes})
+    return ModelSession(load_package(package))
+
+
+def chosen(folder: Path, *ranges: EnergyRange, **changes: Any) -> list[str]:
+    modality = changes.pop("run_modality", "eels")
+    start = make_start(ScanPlan(shape=(2, 2)), ranges=ranges, modality=modality)
+    dotted = {key.replace("__", "."): value for key, value in changes.items()}
+    return [item.range.name for item in choose_analyses(start, [session(folder, dotted)])]
+
+
+@pytest.mark.parametrize("ranges", [(CORE, LOW), (LOW, CORE)])
+def test_core_loss_goes_before_a_wider_low_loss(
+    tmp_path: Path, ranges: tuple[EnergyRange, ...]
+) -> None:
+    assert chosen(tmp_path, *ranges) == ["core_loss"]
+
+
+def test_a_model_of_the_zero_loss_peak_takes_the_low_loss(tmp_path: Path) -> None:
+    assert chosen(tmp_path, CORE, LOW, takes__window_ev=[-20.0, 800.0]) == ["low_loss"]
+
+
+def test_a_range_from_below_zero_is_taken_where_it_is_the_only_one(tmp_path: Path) -> None:
+    assert chosen(tmp_path, LOW) == ["low_loss"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"takes__window_ev": [2000.0, 3000.0]},
+        {"takes__max_channels": 100},
+        {"run_modality": "edx"},
+    ],
+)
+def test_what_does_not_fit_is_not_taken(tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert chosen(tmp_path, CORE, **changes) == []
