@@ -80,6 +80,9 @@ class Queue(_Section):
     sum_passes_mb: int = Field(
         1024, ge=0, description="memory for summing repeated passes; beyond it the newest counts"
     )
+    map_mb: int = Field(
+        4096, ge=1, description="memory for the maps of one run; beyond it they are not made"
+    )
 
 
 class Recording(_Section):

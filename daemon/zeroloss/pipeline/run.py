@@ -12,7 +12,7 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
-from zeroloss.maps import Closing, MapStore
+from zeroloss.maps import DEFAULT_MAX_BYTES, Closing, MapStore
 from zeroloss.recording import Recorder
 from zeroloss.scan import Coverage, EnergyAxis, IntervalSet, Ledger, ScanGeometry, runs_of
 from zeroloss.wire import (
@@ -44,6 +44,7 @@ class Run:
         analyses: Sequence[Analysis],
         *,
         sum_passes_bytes: int,
+        map_bytes: int = DEFAULT_MAX_BYTES,
         unmapped: str = "no model takes this energy range",
     ) -> None:
         """`unmapped` is why spectra are rejected where there are no `analyses`."""
@@ -62,7 +63,7 @@ class Run:
         self.foreign = 0
         self.geometry = ScanGeometry(start.scan)
         self.ledger = Ledger()
-        self.store = MapStore(start, self.packages)
+        self.store = MapStore(start, self.packages, max_bytes=map_bytes)
         self.deferred = IntervalSet()
         """Positions that wait in the recording only; guarded by `lock`."""
         self.lock = Lock()

@@ -155,7 +155,7 @@ class Intake:
             return None
         try:
             run = self._new_run(start)
-        except AxisError as error:
+        except (AxisError, MemoryError) as error:
             self._remember(start.run, again=False)
             log.error("run %s is refused: %s", start.run[:4].hex(), error)
             return None
@@ -183,9 +183,14 @@ class Intake:
 
         One that cannot be mapped is still received and recorded, and its spectra are rejected.
         """
-        sums = self._config.queue.sum_passes_mb << 20
+        queue = self._config.queue
         try:
-            run = Run(start, self._warm_analyses(start), sum_passes_bytes=sums)
+            run = Run(
+                start,
+                self._warm_analyses(start),
+                sum_passes_bytes=queue.sum_passes_mb << 20,
+                map_bytes=queue.map_mb << 20,
+            )
         except (MapSizeError, MemoryError) as error:
             log.error("run %s is recorded without maps: %s", start.run[:4].hex(), error)
             return Run(start, (), sum_passes_bytes=0, unmapped="the map is too large")

@@ -1,0 +1,404 @@
+"""Bad networks, failing sources, failing models and full disks: counted, and healed where possible.
+
+What should have become of a run is worked out from its recording: the blocks as they arrived.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+import zmq
+
+from support.daemons import (
+    ANY,
+    DaemonProcess,
+    RunningDaemon,
+    get_health,
+    make_config,
+    poll_until,
+    running_daemon,
+)
+from support.packages import make_package, replace_graph
+from support.streams import ELEMENTS, counts_at, make_blocks, make_end, make_start
+from zeroloss.models import ModelSession, load_package
+from zeroloss.pipeline import Run
+from zeroloss.recording import RecordedRun
+from zeroloss.scan import Coverage, ScanGeometry
+from zeroloss.service import Finished
+from zeroloss.wire import ExitStatus, RunStart, ScanPlan, encode
+from zeroloss_clients.microscope.faults import FaultPlan, SourceAbortedError
+from zeroloss_clients.microscope.readout import Readout
+from zeroloss_clients.microscope.report import SenderState, SendReport
+from zeroloss_clients.microscope.sender import StreamSender
+
+SPECTRA = 96
+BLOCK = 4
+COUNTS = counts_at(range(SPECTRA))
+LISTED = np.random.default_rng(3).permutation(SPECTRA).astype(np.uint32)
+PLANS = (
+    ScanPlan(shape=(8, 12)),
+    ScanPlan(shape=(8, 12), pattern="serpentine"),
+    ScanPlan(shape=(12, 20), region=(2, 5, 8, 12)),
+    ScanPlan(shape=(6, 8), passes=2),
+    ScanPlan(shape=(8, 12), pattern="list"),
+)
+
+
+def make_starts() -> list[RunStart]:
+    return [make_start(plan, expected=SPECTRA) for plan in PLANS]
+
+
+def pixels_of(start: RunStart, positions: Sequence[int]) -> np.ndarray:
+    if start.scan.pattern == "list":
+        return LISTED[np.asarray(positions, np.int64)]
+    return ScanGeometry(start.scan).pixel_of(np.asarray(positions, np.int64))
+
+
+def readouts(start: RunStart, begin: int, end: int) -> Iterator[tuple[int, Readout]]:
+    for first in range(begin, end, BLOCK):
+        part = slice(first, min(end, first + BLOCK))
+        listed = LISTED[part] if start.scan.pattern == "list" else None
+        yield first, Readout({"core_loss": COUNTS[part]}, listed)
+
+
+def send(
+    running: RunningDaemon,
+    start: RunStart,
+    faults: FaultPlan | None,
+    *,
+    repair: bool,
+    status: ExitStatus = "success",
+) -> SendReport:
+    """Send a whole run through the faults; with `repair` the source sends again what is missing."""
+    requests = running.daemon.publisher.requests_endpoint if repair else None
+    with StreamSender(
+        start,
+        running.endpoint,
+        requests=requests,
+        reread=lambda begin, end: readouts(start, begin, end),
+        faults=faults,
+    ) as sender:
+        for first, readout in readouts(start, 0, SPECTRA):
+            sender.send(first, readout.counts, readout.pixels)
+        return sender.finish(status, spectra=SPECTRA, patience_s=20)
+
+
+def send_all(
+    running: RunningDaemon, starts: Sequence[RunStart], faults: FaultPlan, *, repair: bool
+) -> list[SendReport]:
+    """Send the runs at the same time, and look at every ledger all the while."""
+    with ThreadPoolExecutor(len(starts)) as pool:
+        sending = [
+            pool.submit(send, running, start, replace(faults, seed=seed), repair=repair)
+            for seed, start in enumerate(starts, faults.seed)
+        ]
+        runs: dict[bytes, Run] = {}
+
+        def finished_and_balanced() -> bool:
+            runs.update({run.start.run: run for run in running.daemon.open_runs()})
+            assert all(run.totals().balanced for run in runs.values())
+            return len(running.finished) == len(starts)
+
+        poll_until(finished_and_balanced, "every run to finish")
+        return [item.result() for item in sending]
+
+
+def check_against_recording(finished: Finished, session: ModelSession) -> None:
+    """Ledger, coverage and values are those of the blocks that arrived."""
+    run, start = finished.run, finished.run.start
+    assert finished.folder is not None
+    arrived = {
+        position
+        for _, block in RecordedRun(finished.folder).blocks()
+        for position in range(block.first, block.first + block.n)
+    }
+    totals = run.totals()
+    assert totals.balanced
+    assert totals.pending == 0
+    assert totals.rejected == {}
+    assert totals.processed == len(arrived)
+    assert totals.announced == totals.processed + totals.missed
+    sums: dict[int, np.ndarray] = {}
+    for position in sorted(arrived):
+        (pixel,) = pixels_of(start, [position])
+        sums[pixel] = sums.get(pixel, 0) + COUNTS[position].astype(np.float64)
+    at = sorted(sums)
+    coverage = run.store.coverage().ravel()
+    np.testing.assert_array_equal(np.flatnonzero(coverage == Coverage.DONE), at)
+    expected = session.run(np.array([sums[pixel] for pixel in at], np.float32), 100.0, 1.0)
+    values = run.store.layer("tiny/probability").reshape(len(coverage), -1)
+    np.testing.assert_array_equal(values[at], expected["probability"])
+    assert np.isnan(values[np.setdiff1d(np.arange(len(values)), at)]).all()
+    missed = [item for item in range(totals.announced) if item not in arrived]
+    lost = np.setdiff1d(pixels_of(start, missed), at) if start.scan.pattern != "list" else []
+    np.testing.assert_array_equal(np.flatnonzero(coverage == Coverage.LOST), lost)
+    assert (coverage != Coverage.PENDING).all()
+
+
+@pytest.fixture(scope="module")
+def session(models: Path) -> ModelSession:
+    return ModelSession(load_package(models / "tiny"))
+
+
+@pytest.mark.parametrize("seed", [10, 20])
+def test_what_a_bad_network_loses_is_a_hole_and_counted(
+    tmp_path: Path, models: Path, session: ModelSession, seed: int
+) -> None:
+    plan = FaultPlan(drop=0.15, duplicate=0.2, reorder=0.2, corrupt=0.15, seed=seed)
+    if seed == 20:
+        plan = replace(plan, endless=True, stall_s=0.3, stall_after=9)
+    starts = make_starts()
+    with running_daemon(make_config(tmp_path, models, runs={"idle_s": 1.5})) as running:
+        running.send(*starts)
+        poll_until(lambda: len(running.daemon.open_runs()) == len(starts), "the runs to open")
+        send_all(running, starts, plan, repair=False)
+        for finished in running.finished:
+            check_against_recording(finished, session)
+            assert finished.run.closing is not None
+            if plan.endless:
+                assert finished.run.closing.status == "abort"
+    totals = [item.run.totals() for item in running.finished]
+    assert sum(item.missed for item in totals) > 0
+    assert sum(item.duplicates for item in totals) > 0
+    assert sum(sum(item.malformed.values()) for item in totals) > 0
+
+
+def test_a_source_that_repairs_leaves_no_hole(
+    tmp_path: Path, models: Path, session: ModelSession
+) -> None:
+    plan = FaultPlan(drop=0.2, duplicate=0.2, reorder=0.2, corrupt=0.1, seed=30)
+    config = make_config(tmp_path, models, runs={"repair_s": 20, "idle_s": 20})
+    with running_daemon(config) as running:
+        reports = send_all(running, make_starts(), plan, repair=True)
+        for finished in running.finished:
+            check_against_recording(finished, session)
+            assert finished.run.totals().processed == SPECTRA
+    assert all(report.complete for report in reports)
+    assert sum(report.repaired for report in reports) > 0
+
+
+def test_a_source_that_vanished_and_returns_finishes_its_run(
+    tmp_path: Path, models: Path, session: ModelSession
+) -> None:
+    start = make_start(PLANS[0], expected=SPECTRA)
+
+    def send_until_it_vanishes(sender: StreamSender) -> None:
+        for first, readout in readouts(start, 0, SPECTRA):
+            if first == SPECTRA // 2:
+                poll_until(
+                    lambda: any(
+                        run.totals().processed == SPECTRA // 2 for run in running.daemon.open_runs()
+                    ),
+                    "half of the map",
+                )
+            sender.send(first, readout.counts)
+        sender.finish()
+
+    with running_daemon(make_config(tmp_path, models, runs={"idle_s": 0.5})) as running:
+        plan = FaultPlan(abort_after=SPECTRA // BLOCK - 1)
+        with StreamSender(start, running.endpoint, requests=None, faults=plan) as sender:
+            with suppress(SourceAbortedError):
+                send_until_it_vanishes(sender)
+            poll_until(lambda: sender.state is SenderState.ABORTED, "the source to vanish")
+        aborted = running.wait_finished()
+        assert aborted.run.closing is not None
+        assert aborted.run.closing.status == "abort"
+        assert SPECTRA // 2 <= aborted.run.totals().processed < SPECTRA
+        report = send(running, start, None, repair=True)
+        finished = running.wait_finished(2)
+        check_against_recording(finished, session)
+        assert finished.run.closing is not None
+        assert finished.run.closing.status == "success"
+        assert finished.run.totals().processed == SPECTRA
+    assert report.complete
+
+
+def test_a_closed_run_that_is_sent_again_to_a_new_daemon_keeps_its_map(
+    tmp_path: Path, models: Path, session: ModelSession
+) -> None:
+    config = make_config(tmp_path, models)
+    start = make_start(PLANS[0], expected=SPECTRA)
+    with running_daemon(config) as running:
+        send(running, start, None, repair=False)
+        running.wait_finished()
+    with running_daemon(config) as running:
+        running.send(start, make_end(start, SPECTRA))
+        finished = running.wait_finished()
+        check_against_recording(finished, session)
+        assert finished.run.totals().processed == SPECTRA
+
+
+def test_what_comes_after_the_end_is_counted_and_harms_nothing(
+    tmp_path: Path, models: Path, session: ModelSession
+) -> None:
+    start = make_start(PLANS[0], expected=SPECTRA)
+    blocks = list(make_blocks(start, SPECTRA))
+    end = make_end(start, SPECTRA)
+    with running_daemon(make_config(tmp_path, models)) as running:
+        # Without the last block, so that the map is closed with a hole.
+        running.send(start, *blocks[:-1], end)
+        finished = running.wait_finished()
+        running.send(start, *blocks, end)
+        late = running.daemon.metrics.late_blocks
+        poll_until(lambda: late.collect()[0].samples[0].value == len(blocks), "the late blocks")
+        check_against_recording(finished, session)
+        assert len(running.finished) == 1
+        assert running.health()["status"] == "ok"
+        assert running.health()["runs"] == []
+
+
+def test_passes_are_summed_over_a_restart(
+    tmp_path: Path, models: Path, session: ModelSession
+) -> None:
+    config = make_config(tmp_path, models)
+    start = make_start(ScanPlan(shape=(6, 8), passes=2), expected=SPECTRA)
+    blocks = list(make_blocks(start, SPECTRA))
+    with running_daemon(config) as running:
+        running.send(start, *blocks[:4])
+        poll_until(
+            lambda: any(run.totals().processed == 64 for run in running.daemon.open_runs()),
+            "the first pass and a third of the second",
+        )
+    with running_daemon(config) as running:
+        running.send(start, *blocks[4:], make_end(start, SPECTRA))
+        check_against_recording(running.wait_finished(), session)
+
+
+def test_more_runs_than_can_be_open_end_the_silent_ones(tmp_path: Path, models: Path) -> None:
+    starts = [make_start(PLANS[0]) for _ in range(24)]
+    config = make_config(tmp_path, models, recording={"record": False})
+    with running_daemon(config) as running:
+        for start in starts:
+            running.send(start)
+        running.send_run(starts[-1], SPECTRA)
+        poll_until(
+            lambda: any(item.run.start.run == starts[-1].run for item in running.finished),
+            "the newest run to finish",
+        )
+        assert len(running.daemon.open_runs()) <= 16
+
+
+FAILING = """
+    <ir_version: 9, opset_import: ["": 20]>
+    failing (float[batch, channel] counts, float[batch] offset_ev, float[batch] scale_ev)
+        => (float[batch, 4] probability, float[batch, 4] spread) {
+        limit = Constant <value = float {1e6}> ()
+        most = ReduceMax <keepdims = 0> (counts)
+        over = Greater (most, limit)
+        far = Cast <to = 7> (over)
+        hundred = Constant <value_ints = [100]> ()
+        index = Mul (far, hundred)
+        table = Constant <value_floats = [0.5, 0.5]> ()
+        half = Gather (table, index)
+        batch_size = Shape <start = 0, end = 1> (counts)
+        four = Constant <value_ints = [4]> ()
+        size = Concat <axis = 0> (batch_size, four)
+        probability = Expand (half, size)
+        spread = Expand (half, size)
+    }
+"""
+
+
+def test_a_model_that_fails_on_some_spectra_costs_their_batch_only(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    package = make_package(tmp_path / "models", labels=ELEMENTS)
+    replace_graph(package, onnx.parser.parse_model(FAILING))
+    start = make_start(PLANS[0])
+    blocks = list(make_blocks(start, SPECTRA))
+    bad = np.array(blocks[2].counts["core_loss"])
+    bad[3, 100] = 2_000_000
+    blocks[2] = replace(blocks[2], counts={"core_loss": bad})
+    with running_daemon(make_config(tmp_path, package.parent)) as running:
+        running.send(start, *blocks, make_end(start, SPECTRA))
+        finished = running.wait_finished()
+        assert running.health()["status"] == "ok"
+    totals = finished.run.totals()
+    assert totals.balanced
+    assert list(totals.rejected) == ["model failure: InferenceError"]
+    rejected = totals.rejected["model failure: InferenceError"]
+    assert totals.processed + rejected == SPECTRA
+    coverage = finished.run.store.coverage().ravel()
+    assert np.count_nonzero(coverage == Coverage.REJECTED) == rejected
+    assert coverage[35] == Coverage.REJECTED
+
+
+def test_spectra_of_a_map_beyond_all_bounds_are_recorded_and_counted(
+    tmp_path: Path, models: Path
+) -> None:
+    start = make_start(ScanPlan(shape=(300, 200)))
+    with running_daemon(make_config(tmp_path, models, queue={"map_mb": 1})) as running:
+        running.send_run(start, 32)
+        finished = running.wait_finished()
+    totals = finished.run.totals()
+    assert totals.rejected == {"the map is too large": 32}
+    assert finished.folder is not None
+    assert sum(block.n for _, block in RecordedRun(finished.folder).blocks()) == 32
+
+
+def test_a_recording_that_vanishes_is_counted_and_the_run_closes(
+    tmp_path: Path, models: Path
+) -> None:
+    start = make_start(PLANS[0])
+    with running_daemon(make_config(tmp_path, models)) as running:
+        running.send(start, *make_blocks(start, 48))
+        poll_until(
+            lambda: any(run.totals().processed == 48 for run in running.daemon.open_runs()),
+            "half of the map",
+        )
+        (run,) = running.daemon.open_runs()
+        # As if 16 spectra had had to leave the queue, and their recording had been deleted.
+        run.folder = tmp_path / "gone"
+        run.ledger.receive(48, 64)
+        with run.lock:
+            run.deferred.add(48, 64)
+        running.send(make_end(start, 64))
+        finished = running.wait_finished()
+    assert finished.run.totals().rejected == {"no longer readable in the recording": 16}
+    assert finished.run.closing is not None
+    assert "the map file could not be written" in finished.run.closing.reason
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the file size of another process")
+def test_a_full_disk_stops_the_recording_and_nothing_else(tmp_path: Path, models: Path) -> None:
+    import resource
+
+    daemon = DaemonProcess(
+        *("--source", ANY, "--maps", ANY, "--requests", ANY, "--http", "127.0.0.1:0"),
+        *("--recordings", str(tmp_path / "recordings"), "--models", str(models)),
+        *("--use", "tiny", "--provider", "cpu", "--repair-s", "0.2"),
+    )
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    try:
+        # 96 spectra of 3600 bytes do not fit; nor would the map file.
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (1 << 17, 1 << 17))
+        address = daemon.endpoints["http"]
+        with context.socket(zmq.PUSH) as push:
+            push.connect(daemon.endpoints["source"])
+            start = make_start(PLANS[0])
+            for message in (start, *make_blocks(start, SPECTRA), make_end(start, SPECTRA)):
+                push.send_multipart(encode(message))
+
+            def processed() -> bool:
+                with urlopen(f"http://{address}/metrics", timeout=5) as reply:
+                    text = reply.read().decode()
+                return f"zeroloss_spectra_processed_total {SPECTRA}.0" in text
+
+            poll_until(processed, "every spectrum on the map")
+            poll_until(lambda: get_health(address)["runs"] == [], "the run to close")
+            health = get_health(address)
+        assert health["status"] == "recording stopped"
+        assert os.fspath(tmp_path) in health["recording"]["fault"]
+    finally:
+        said = daemon.stop()
+        context.term()
+    assert "RECORDING STOPPED, maps go on" in said
+    assert daemon.process.returncode == 0
