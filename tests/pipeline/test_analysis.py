@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.packages import make_package
 from support.streams import make_start
-
 from zeroloss.models import ModelSession, load_package
 from zeroloss.pipeline import choose_analyses
 from zeroloss.wire import EnergyRange, ScanPlan
