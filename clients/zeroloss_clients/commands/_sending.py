@@ -125,15 +125,15 @@ def send_run(
     began = time.monotonic()
     stop = Event()
     with progress, sender:
-        task = progress.add_task(str(sender.state), total=source.total, rate="")
+        task = progress.add_task(_words(sender), total=source.total, rate="")
 
         def show(position: int) -> None:
             rate = position / max(1e-6, time.monotonic() - began)
             progress.update(
-                task, completed=position, description=str(sender.state), rate=f"{rate:.0f}/s"
+                task, completed=position, description=_words(sender), rate=f"{rate:.0f}/s"
             )
 
-        sender.on_state = lambda state: progress.update(task, description=str(state))
+        sender.on_state = lambda _: progress.update(task, description=_words(sender))
         try:
             stream(source, sender, stop=stop, on_progress=show)
             progress.update(task, description=str(SenderState.FINISHING))
@@ -147,8 +147,13 @@ def send_run(
             sender.finish("abort", "stopped by the user", patience_s=min(2.0, patience_s))
             progress.update(task, description="stopped")
             return EXIT_INTERRUPTED
-        progress.update(task, description=str(sender.state))
+        progress.update(task, description=_words(sender), completed=report.spectra)
     return _tell(console, report)
+
+
+def _words(sender: StreamSender) -> str:
+    state = sender.state
+    return f"{state} at {sender.endpoint}" if state is SenderState.WAITING else str(state)
 
 
 def _tell(console: Console, report: SendReport) -> int:
