@@ -6,8 +6,10 @@ import argparse
 import json
 import signal
 import sys
+import time
 from contextlib import closing
 
+LINGER_S = 1.5
 HELP = "run the daemon: spectra in, recording and live maps out"
 
 
@@ -69,4 +71,7 @@ def run(args: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
         daemon.serve(once=args.once)
+        if args.once:
+            # The source still asks whether everything arrived, subscribers for the last page.
+            time.sleep(LINGER_S)
     return 0
