@@ -49,6 +49,7 @@ def test_flags_go_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> No
         ("[que]\n", ["que", "unknown key", "stream"]),
         ('[models]\nprovider = "gpu"\n', ["models.provider", "'gpu'", "cuda"]),
         ('[stream]\nsource = "5550"\n', ["stream.source", "'5550'", "tcp"]),
+        ('[outputs]\nhttp = "127.0.0.1:99999"\n', ["outputs.http", "99999", "65535"]),
         ("queue = 3\n", ["queue", "3"]),
         ("[queue\n", ["not TOML"]),
     ],

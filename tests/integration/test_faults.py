@@ -6,6 +6,7 @@ What should have become of a run is worked out from its recording: the blocks as
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -203,7 +204,8 @@ def test_a_source_that_vanished_and_returns_finishes_its_run(
             sender.send(first, readout.counts)
         sender.finish()
 
-    with running_daemon(make_config(tmp_path, models, runs={"idle_s": 0.5})) as running:
+    config = make_config(tmp_path, models, runs={"repair_s": 20, "idle_s": 1.5})
+    with running_daemon(config) as running:
         plan = FaultPlan(abort_after=SPECTRA // BLOCK - 1)
         with StreamSender(start, running.endpoint, requests=None, faults=plan) as sender:
             with suppress(SourceAbortedError):
@@ -213,6 +215,7 @@ def test_a_source_that_vanished_and_returns_finishes_its_run(
         assert aborted.run.closing is not None
         assert aborted.run.closing.status == "abort"
         assert SPECTRA // 2 <= aborted.run.totals().processed < SPECTRA
+        # What comes while the map is being closed is late, and repaired once the run goes on.
         report = send(running, start, None, repair=True)
         finished = running.wait_finished(2)
         check_against_recording(finished, session)
@@ -235,6 +238,27 @@ def test_a_closed_run_that_is_sent_again_to_a_new_daemon_keeps_its_map(
         finished = running.wait_finished()
         check_against_recording(finished, session)
         assert finished.run.totals().processed == SPECTRA
+
+
+def test_a_copy_of_an_unfinished_recording_is_not_a_second_run(
+    tmp_path: Path, models: Path, session: ModelSession
+) -> None:
+    config = make_config(tmp_path, models)
+    start = make_start(PLANS[0], expected=SPECTRA)
+    with running_daemon(config) as running:
+        running.send(start, *make_blocks(start, 48))
+        poll_until(
+            lambda: any(run.totals().processed == 48 for run in running.daemon.open_runs()),
+            "half of the map",
+        )
+    recordings = config.recording.recordings
+    (folder,) = recordings.iterdir()
+    shutil.copytree(folder, recordings / f"{folder.name}-copy")
+    with running_daemon(config) as running:
+        assert len(running.daemon.open_runs()) == 1
+        running.send(*list(make_blocks(start, SPECTRA))[3:], make_end(start, SPECTRA))
+        check_against_recording(running.wait_finished(), session)
+        assert len(running.finished) == 1
 
 
 def test_what_comes_after_the_end_is_counted_and_harms_nothing(

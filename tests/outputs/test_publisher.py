@@ -70,6 +70,22 @@ def test_a_run_is_opened_updated_told_and_closed(publisher: Publisher, connect: 
     assert {message.daemon for message in messages} == {publisher.daemon}
 
 
+def test_a_finished_map_is_published_to_its_end_before_the_publisher_closes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("zeroloss.outputs.live.UPDATE_BYTES", 500)
+    publisher = new_publisher(rate_hz=1.0)
+    run = SmallRun.create((40, 40))
+    run.fill(0, 1600, np.random.default_rng(1))
+    run.close()
+    publisher.open(run)
+    publisher.start()
+    publisher.close()
+    assert publisher.failure is None
+    assert metric(publisher, "published_messages_total", kind=MapClose.KIND) == 1
+    assert run.store.take_dirty(1) is None
+
+
 @pytest.mark.parametrize("at_once", [False, True])
 def test_a_late_joiner_has_the_whole_map(
     publisher: Publisher, connect: Connect, at_once: bool

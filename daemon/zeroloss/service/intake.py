@@ -114,6 +114,9 @@ class Intake:
         for recorded in unfinished[-MAX_OPEN_RUNS:]:
             if stop.is_set():
                 return
+            if recorded.run in self.runs:
+                log.warning("%s holds a run that another folder holds too", recorded.folder)
+                continue
             run = self._open(recorded.start)
             if run is not None:
                 # Also where no more can be recorded: what is there can be read.

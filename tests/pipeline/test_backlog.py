@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.daemons import poll_until
+from support.packages import make_package
+from support.streams import ELEMENTS, make_blocks, make_start
+from zeroloss.models import ModelSession, load_package
+from zeroloss.pipeline import Backlog, Batcher, Run, choose_analyses
+from zeroloss.recording import Recorder
+from zeroloss.wire import ScanPlan, encode
+
+SPECTRA = 32
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run of an earlier daemon: recorded, all of it deferred, and not recorded any further."""
+    session = ModelSession(load_package(make_package(tmp_path / "models", labels=ELEMENTS)))
+    start = make_start(ScanPlan(shape=(4, 8)))
+    run = Run(start, choose_analyses(start, [session]), sum_passes_bytes=0)
+    with Recorder(tmp_path / "recordings", start) as recorder:
+        for block in make_blocks(start, SPECTRA):
+            recorder.write(encode(block), 1)
+            for work in run.receive(block, 1):
+                run.defer(work)
+    run.folder = recorder.folder
+    return run
+
+
+def test_a_run_that_can_only_be_read_is_caught_up(run: Run) -> None:
+    batcher = Batcher(1 << 20)
+    backlog = Backlog(batcher, lambda: [run])
+    backlog.start()
+    poll_until(lambda: len(batcher) == SPECTRA, "the backlog to be queued")
+    run.process(batcher.take(lambda _: SPECTRA, 0))
+    backlog.close()
+    assert run.totals().processed == SPECTRA
+    assert len(run.deferred) == 0
+
+
+def test_one_unreadable_recording_does_not_stop_the_others(run: Run, tmp_path: Path) -> None:
+    start = make_start(ScanPlan(shape=(4, 8)))
+    lost = Run(start, run.analyses, sum_passes_bytes=0)
+    for block in make_blocks(start, SPECTRA):
+        for work in lost.receive(block, 1):
+            lost.defer(work)
+    lost.folder = tmp_path / "gone"
+    batcher = Batcher(1 << 20)
+    backlog = Backlog(batcher, lambda: [lost, run])
+    backlog.start()
+    poll_until(lambda: len(batcher) == SPECTRA, "the readable run to be queued")
+    backlog.close()
+    positions = [work.positions for work in batcher.take(lambda _: SPECTRA, 0)]
+    np.testing.assert_array_equal(np.concatenate(positions), np.arange(SPECTRA))
+    totals = lost.totals()
+    assert totals.balanced
+    assert totals.rejected == {"no longer readable in the recording": SPECTRA}
