@@ -392,7 +392,10 @@ def test_a_recording_that_vanishes_is_counted_and_the_run_closes(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the file size of another process")
-def test_a_full_disk_stops_the_recording_and_nothing_else(tmp_path: Path, models: Path) -> None:
+@pytest.mark.parametrize("full_at_the_end", [False, True])
+def test_a_full_disk_stops_the_recording_and_nothing_else(
+    tmp_path: Path, models: Path, full_at_the_end: bool
+) -> None:
     import resource
 
     daemon = DaemonProcess(
@@ -400,29 +403,41 @@ def test_a_full_disk_stops_the_recording_and_nothing_else(tmp_path: Path, models
         *("--recordings", str(tmp_path / "recordings"), "--models", str(models)),
         *("--use", "tiny", "--provider", "cpu", "--repair-s", "0.2"),
     )
+    address = daemon.endpoints["http"]
+
+    def processed() -> bool:
+        with urlopen(f"http://{address}/metrics", timeout=5) as reply:
+            text = reply.read().decode()
+        return f"zeroloss_spectra_processed_total {SPECTRA}.0" in text
+
+    def fill_disk(room: int) -> None:
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (room, room))
+
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
-        # 96 spectra of 3600 bytes do not fit; nor would the map file.
-        resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (1 << 17, 1 << 17))
-        address = daemon.endpoints["http"]
         with context.socket(zmq.PUSH) as push:
             push.connect(daemon.endpoints["source"])
             start = make_start(PLANS[0])
-            for message in (start, *make_blocks(start, SPECTRA), make_end(start, SPECTRA)):
+            if not full_at_the_end:
+                fill_disk(1 << 17)  # 96 spectra of 3600 bytes do not fit
+            for message in (start, *make_blocks(start, SPECTRA)):
                 push.send_multipart(encode(message))
-
-            def processed() -> bool:
-                with urlopen(f"http://{address}/metrics", timeout=5) as reply:
-                    text = reply.read().decode()
-                return f"zeroloss_spectra_processed_total {SPECTRA}.0" in text
-
             poll_until(processed, "every spectrum on the map")
+            if full_at_the_end:
+                (segment,) = (tmp_path / "recordings").glob("*/000.mcap")
+                # Room for the run end, not for the index that completes the recording.
+                fill_disk(segment.stat().st_size + 1024)
+            push.send_multipart(encode(make_end(start, SPECTRA)))
             poll_until(lambda: get_health(address)["runs"] == [], "the run to close")
             health = get_health(address)
-        assert health["status"] == "recording stopped"
-        assert os.fspath(tmp_path) in health["recording"]["fault"]
     finally:
         said = daemon.stop()
         context.term()
-    assert "RECORDING STOPPED, maps go on" in said
     assert daemon.process.returncode == 0
+    if full_at_the_end:
+        assert "cannot record to" in said
+        assert "RECORDING STOPPED" not in said
+    else:
+        assert "RECORDING STOPPED, maps go on" in said
+        assert health["status"] == "recording stopped"
+        assert os.fspath(tmp_path) in health["recording"]["fault"]

@@ -46,6 +46,17 @@ def test_a_batch_holds_one_run_only() -> None:
     assert batcher.take(lambda _: 100, 0)[0].run is other
 
 
+def test_runs_that_come_at_the_same_time_fill_their_batches_in_turn() -> None:
+    batcher, one, other = Batcher(1 << 20), _Owner(), _Owner()
+    for first in range(6):
+        batcher.push(work(one, first, 1))
+        batcher.push(work(other, first, 1))
+    batches = [batcher.take(lambda _: 4, 0) for _ in range(4)]
+    assert [positions(batch) for batch in batches] == [[0, 1, 2, 3], [0, 1, 2, 3], [4, 5], [4, 5]]
+    assert [batch[0].run for batch in batches] == [one, other, one, other]
+    assert batcher.nbytes == 0
+
+
 def test_beyond_its_capacity_the_oldest_leaves_for_the_newest() -> None:
     owner = _Owner()
     size = work(owner, 0, 4).nbytes

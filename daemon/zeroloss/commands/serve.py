@@ -29,7 +29,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "  zeroloss serve --source tcp://127.0.0.1:7000 --kind sub --connect\n"
         "  curl http://127.0.0.1:5553/health\n"
     )
-    parser.add_argument("--once", action="store_true", help="stop when the first run is finished")
+    parser.add_argument(
+        "--once", action="store_true", help="stop when a run is finished and none is open"
+    )
     parser.add_argument(
         "--announce", action="store_true", help="print the endpoints as one JSON line when ready"
     )

@@ -8,13 +8,16 @@ from threading import Condition
 
 from .work import Work
 
+MAX_PASSED_OVER = 256
+"""Work of other runs that is looked past to fill a batch."""
+
 
 class Batcher:
     """Live work first, backlog after it. Safe to use from several threads.
 
     A batch is whatever waits for one run when a worker asks, up to the run's own limit: no delay is
-    added. When live work exceeds `capacity` bytes the oldest that is in a recording leaves to make
-    room for the newest.
+    added, and runs that come at the same time still fill their batches. When live work exceeds
+    `capacity` bytes the oldest that is in a recording leaves to make room for the newest.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -83,11 +86,16 @@ class Batcher:
             if not queue:
                 return []
             most = limit(queue[0])
+            run = queue[0].run
             batch: list[Work] = []
+            others: list[Work] = []
             taken = 0
             nbytes = 0
-            while queue and taken < most and (not batch or queue[0].run is batch[0].run):
+            while queue and taken < most and len(others) < MAX_PASSED_OVER:
                 work = queue.popleft()
+                if work.run is not run:
+                    others.append(work)
+                    continue
                 nbytes += work.nbytes
                 if taken + len(work) > most:
                     work, rest = work.split(most - taken)
@@ -95,6 +103,7 @@ class Batcher:
                     queue.appendleft(rest)
                 batch.append(work)
                 taken += len(work)
+            queue.extendleft(reversed(others))
             if live:
                 self._live_bytes -= nbytes
             else:

@@ -95,9 +95,9 @@ class Daemon:
         self._ready.set()
 
     def serve(self, *, once: bool = False) -> None:
-        """Receive and map until `stop`; with `once` until one run is finished."""
+        """Receive and map until `stop`; with `once` until a run is finished and none is open."""
         with self._serving:
-            while not self._stop.is_set() and not (once and self._some_finished.is_set()):
+            while not self._stop.is_set() and not (once and self._all_finished()):
                 if self._intake.blocked:
                     self._intake.release(TICK_S)
                 else:
@@ -111,6 +111,9 @@ class Daemon:
         """The runs whose maps are not finished."""
         closing = [run for run, _ in list(self._closing.values())]
         return [*self._intake.open_runs(), *(run for run in closing if run.closing is None)]
+
+    def _all_finished(self) -> bool:
+        return self._some_finished.is_set() and not self.open_runs()
 
     @property
     def recording_fault(self) -> str | None:

@@ -221,11 +221,11 @@ class Intake:
     def _read_back(self, run: Run, folder: Path) -> None:
         """Take what was recorded of this run earlier; its spectra wait in the recording."""
         try:
-            reopen(folder)
             for item in RecordedRun(folder).messages():
                 if isinstance(item.message, SpectraBlock | Heartbeat | RunEnd):
                     for work in _take(run, item.message, item.received_ns):
                         run.defer(work)
+            reopen(folder)
         except OSError as error:
             log.error("run %s could not be recovered whole: %s", run.name, error)
         pending = run.totals().pending
