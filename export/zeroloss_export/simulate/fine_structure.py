@@ -30,6 +30,9 @@ _M3_LINES: Final = dict(
 # 4d-4f absorption maxima of La-Yb above the tabulated N5 onset, rounded (T. M. Zimkina et al.,
 # Sov. Phys. Solid State 9, 1128 (1967); EELS of the oxides).
 _RESONANCE_EV: Final = (19, 18, 19, 18, 16, 14, 11, 9, 8, 8, 7, 7, -1, -3)
+# Where the multiplets, and with them the edge, begin below that maximum.
+_MULTIPLET_EV: Final = (10, 11, 10, 13, 13, 13, 11, 9, 9, 10, 12, 11, 10, 5)
+_N3_SHIFT_EV: Final = 5.0
 _MAX_LINES: Final = 4
 _LINE_CHANNELS: Final = 48
 _STRUCTURE_CHANNELS: Final = 128
@@ -57,7 +60,8 @@ class FineStructure:
         groups = edge_groups()
         self.line_offset = torch.zeros(len(groups), _MAX_LINES)
         self.line_strength = torch.zeros(len(groups), _MAX_LINES)
-        self.resonance = torch.zeros(len(groups), 3)  # strength, centre above onset, width
+        # Strength, centre above the onset, width, distance from the threshold to the centre.
+        self.resonance = torch.zeros(len(groups), 4)
         self.roughness = torch.tensor(
             [_roughness(group.shell, group.atomic_number) for group in groups]
         )
@@ -77,10 +81,12 @@ class FineStructure:
                 lines = [(onset["M3"] - base, 0.25 * _M3_LINES[z])]
                 lines += [(onset["M2"] - base, 0.14 * _M3_LINES[z])]
             elif group.shell == "N" and 57 <= z <= 70:
-                lines = [(onset["N3"] - onset["N5"], 0.05)]
+                lines = [(onset["N3"] - onset["N5"] - _N3_SHIFT_EV, 0.05)]
                 holes = (71 - z) / 14
                 centre = _RESONANCE_EV[z - 57]
-                self.resonance[index] = torch.tensor([1.5 + 2.0 * holes, centre, 4 + 8 * holes])
+                self.resonance[index] = torch.tensor(
+                    [1.5 + 2.0 * holes, centre, 4 + 8 * holes, _MULTIPLET_EV[z - 57]]
+                )
             for place, (at, part) in enumerate(lines):
                 self.line_offset[index, place] = at
                 self.line_strength[index, place] = part
@@ -191,30 +197,32 @@ class FineStructure:
 
     def _resonances(self, value: Tensor, edges: Edges, draw: Draw) -> None:
         """Replace part of the N4,5 continuum of La-Yb by a giant resonance with multiplets."""
-        strength, centre, width = self.resonance[edges.group].unbind(1)
+        strength, centre, width, extent = self.resonance[edges.group].unbind(1)
         rows = torch.nonzero(strength > 0)[:, 0]
         if not len(rows):
             return
         n = len(rows)
-        strength, centre, width = strength[rows], centre[rows], width[rows]
+        strength, centre, width, extent = (part[rows] for part in (strength, centre, width, extent))
         onset = edges.onset_ev[rows]
         centre = onset + centre + 1.3 * draw.normal(n)
         width = width * draw.log_uniform(0.6, 1.7, n)
         start = (onset - self.first_ev).long() - 24
         energy = self.first_ev + start[:, None] + torch.arange(_RESONANCE_CHANNELS)
         q = draw.log_uniform(1.2, 8.0, n)[:, None]
-        x = (energy - centre[:, None]) / (width[:, None] / 2)
+        # A Fano line is highest at x = 1 / q: count from there, so that `centre` is the maximum.
+        x = (energy - centre[:, None]) / (width[:, None] / 2) + 1 / q
         fano = (q + x) ** 2 / (1 + x**2) / (1 + q**2)
         decay = torch.exp(
             -(energy - centre[:, None]).clamp(min=0) / draw.uniform(8, 70, n)[:, None]
         )
-        first = centre - draw.uniform(0.6, 1.3, n) * width
+        extent = extent * draw.uniform(0.7, 1.25, n)
+        first = centre - extent
         gate = torch.sigmoid((energy - first[:, None]) / draw.uniform(0.7, 2.0, n, 1))
         # The continuum starts with the resonance, not at the tabulated edge of the free atom.
         ramp = (1 - (energy - first[:, None]) / 160).clamp(0.0, 1.0)
         shape = gate * (fano * decay + draw.uniform(0.05, 0.5, n, 1) * ramp)
         for chance, strongest in ((0.6, 0.9), (0.4, 0.4), (0.3, 0.15)):
-            at = (centre - draw.uniform(2.0, 10.0, n))[:, None]
+            at = (centre - draw.uniform(0.15, 1.0, n) * extent)[:, None]
             sigma = draw.log_uniform(1.0, 3.0, n)[:, None]
             height = (draw.uniform(0.0, strongest, n) * draw.chance(chance, n))[:, None]
             shape = shape + height * torch.exp(-0.5 * ((energy - at) / sigma) ** 2)
