@@ -342,7 +342,10 @@ def test_a_model_that_fails_on_some_spectra_costs_their_batch_only(tmp_path: Pat
     bad[3, 100] = 2_000_000
     blocks[2] = replace(blocks[2], counts={"core_loss": bad})
     with running_daemon(make_config(tmp_path, package.parent)) as running:
-        running.send(start, *blocks, make_end(start, SPECTRA))
+        running.send(start, blocks[2])
+        poll_until(lambda: running.health()["status"] == "model failed", "health to tell")
+        assert "the graph failed" in running.health()["model_fault"]
+        running.send(*blocks, make_end(start, SPECTRA))
         finished = running.wait_finished()
         assert running.health()["status"] == "ok"
     totals = finished.run.totals()

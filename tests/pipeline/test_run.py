@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,6 +116,24 @@ def test_invalid_channels_are_masked_and_counted(session: ModelSession) -> None:
     assert totals.rejected == {"no valid channel": 1}
     coverage = run.store.coverage().ravel()
     assert coverage[:3].tolist() == [Coverage.DONE, Coverage.DONE, Coverage.REJECTED]
+
+
+def test_a_channel_masked_for_two_models_is_counted_once(
+    session: ModelSession, tmp_path: Path
+) -> None:
+    second = ModelSession(load_package(make_package(tmp_path, name="second", labels=ELEMENTS)))
+    start = make_start(PLAN, dtype="float32")
+    run = Run(start, choose_analyses(start, [session, second]), sum_passes_bytes=0)
+    counts = counts_at(range(2), dtype="float32")
+    counts[0, 10:20] = np.nan
+    block = SpectraBlock(
+        run=start.run, seq=1, t_ns=1, schema=start.schema, first=0, counts={"core_loss": counts}
+    )
+    run.process(run.receive(block, 1))
+    assert run.totals().masked_channels == 10
+    np.testing.assert_array_equal(
+        run.store.layer(PROBABILITY), run.store.layer("second/probability")
+    )
 
 
 def test_saturated_channels_are_masked(session: ModelSession) -> None:

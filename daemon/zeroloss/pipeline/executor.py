@@ -40,6 +40,8 @@ class LocalExecutor:
             for index in range(workers)
         ]
         self.failures = 0
+        self.fault: str | None = None
+        """Why the last batch failed; None after one that went well."""
 
     def start(self) -> None:
         """Start the workers."""
@@ -70,8 +72,10 @@ class LocalExecutor:
             begin = time.perf_counter()
             try:
                 batch[0].run.process(batch)
+                self.fault = None
             except Exception as error:
                 self.failures += 1
+                self.fault = str(error)
                 if self.failures & (self.failures - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...
                     log.exception("a batch of %d spectra failed", sum(map(len, batch)))
                 batch[0].run.refuse(batch, f"model failure: {type(error).__name__}")

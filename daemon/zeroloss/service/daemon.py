@@ -146,6 +146,8 @@ class Daemon:
         status = "ok" if self._ready.is_set() else "starting"
         if fault is not None:
             status = "recording stopped"
+        if self._executor.fault is not None:
+            status = "model failed"
         if self.publisher.failure is not None:
             status = "publisher stopped"
         return {
@@ -166,6 +168,7 @@ class Daemon:
             "recording": {"enabled": self.config.recording.record, "fault": fault},
             "queue": {"spectra": len(self._batcher), "bytes": self._batcher.nbytes},
             "failed_batches": self._executor.failures,
+            "model_fault": self._executor.fault,
             "runs": [
                 {
                     "run": run.start.run.hex(),
