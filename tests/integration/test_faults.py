@@ -440,6 +440,8 @@ def test_a_full_disk_stops_the_recording_and_nothing_else(
     if full_at_the_end:
         assert "cannot record to" in said
         assert "RECORDING STOPPED" not in said
+        assert "could not be closed" not in said
+        assert "finished (success)" in said
     else:
         assert "RECORDING STOPPED, maps go on" in said
         assert health["status"] == "recording stopped"
