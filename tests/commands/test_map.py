@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -78,3 +80,24 @@ def test_a_file_that_is_no_spectrum_image_is_one_sentence(
     said = capsys.readouterr().err.strip()
     assert said.count("\n") == 0
     assert "notes.txt" in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+def test_a_disk_that_is_full_is_one_sentence(tmp_path: Path, scan: Path) -> None:
+    package = make_package(tmp_path / "models", labels=ELEMENTS)
+    limited = (
+        "import resource, sys; from zeroloss.cli import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); sys.exit(main(sys.argv[1:]))"
+    )
+    out = tmp_path / "maps.hspy"
+    flags = ["--models", str(package.parent), "--use", "tiny", "--provider", "cpu"]
+    done = subprocess.run(
+        [sys.executable, "-c", limited, "map", str(scan), "--out", str(out), *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == EXIT_FAILED
+    assert "Traceback" not in done.stderr.splitlines()[-1]
+    assert done.stderr.splitlines()[-1].startswith("zeroloss map: no map ")
+    assert not out.exists()
