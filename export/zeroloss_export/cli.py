@@ -41,6 +41,7 @@ from zeroloss_export.simulate.spectra import LabelledSpectra, SpectrumSimulator
 from zeroloss_export.training.trainer import VALIDATION_SEED, Settings, Trainer
 
 TEST_SEED = VALIDATION_SEED + 1
+_DATA = "spectra simulated from the project's own cross sections, recipe 'measured'"
 _SCORED = np.array([element != "C" for element in ELEMENTS])
 """Carbon is left out on measured spectra: films and contamination make its label doubtful."""
 
@@ -251,6 +252,7 @@ def _add_package(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     package.add_argument("--out", type=Path, required=True, help="folder of the package")
     package.add_argument("--version", required=True)
     package.add_argument("--threshold", type=float, help="default: precision = recall, simulated")
+    package.add_argument("--note", default="", help="added to the manifest's account of the data")
     package.add_argument("--simulated", type=int, default=4096, help="simulated validation spectra")
 
 
@@ -268,7 +270,7 @@ def _package(options: argparse.Namespace) -> None:
         version=options.version,
         threshold=round(threshold, 4),
         metrics={f"simulated_{key}": value for key, value in result.as_dict().items()},
-        data="spectra simulated from the project's own cross sections, recipe 'measured'",
+        data=_DATA + (f"; {options.note}" if options.note else ""),
     )
     size_mb = (options.out / manifest.graph.file).stat().st_size / 1e6
     print(

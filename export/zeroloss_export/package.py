@@ -137,6 +137,7 @@ def write_package(
     threshold: float,
     metrics: dict[str, float],
     data: str,
+    buckets: Buckets | None = None,
 ) -> Manifest:
     """Export, verify against torch at every bucket, and write ``manifest.json`` beside the graph.
 
@@ -144,7 +145,7 @@ def write_package(
     from torch by more than the manifest allows; the folder is then left as it was.
     """
     ensemble = Ensemble([member.network for member in members]).eval()
-    buckets = Buckets()
+    buckets = buckets or Buckets()
     with tempfile.TemporaryDirectory() as scratch:
         graph = Path(scratch) / "model.onnx"
         export_graph(ensemble, graph)
