@@ -17,7 +17,7 @@ class Recipe:
 
     # specimen
     share: tuple[float, float, float, float] = (0.62, 0.10, 0.13, 0.15)
-    lanthanide_weight: float = 1.5
+    lanthanide_weight: float = 2.5
     neighbour_chance: float = 0.04
     carbon_chance: float = 0.25
     oxygen_chance: float = 0.08
