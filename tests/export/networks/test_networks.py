@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from zeroloss_export.networks import LEAN, build
+from zeroloss_export.networks import build
 from zeroloss_export.networks.ensemble import Ensemble
 from zeroloss_export.networks.grid import FEATURES
 
