@@ -9,8 +9,10 @@ from torch import nn
 
 from zeroloss_export.networks.convnext import ConvNext
 from zeroloss_export.networks.mixer import Mixer
+from zeroloss_export.networks.paper import PAPER
 
-ARCHITECTURES: Final[dict[str, Callable[[], nn.Module]]] = {"convnext": ConvNext, "mixer": Mixer}
+LEAN: Final[dict[str, Callable[[], nn.Module]]] = {"convnext": ConvNext, "mixer": Mixer}
+ARCHITECTURES: Final[dict[str, Callable[[], nn.Module]]] = LEAN | PAPER
 
 
 def build(name: str) -> nn.Module:

@@ -7,24 +7,34 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from zeroloss_export.networks.grid import EnergyGrid
+from zeroloss_export.networks.grid import grid_of
 
 
 class Ensemble(nn.Module):
     """counts, offset_ev, scale_ev to the members' mean probability and its spread [batch, 80].
 
-    The spread is the standard deviation of the members' probabilities.
+    The spread is the standard deviation of the members' probabilities. Members may see different
+    energy bins; those that see the same ones share them.
     """
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         if not members:
             raise ValueError("expected at least one member, got none")
-        self.grid = EnergyGrid()
+        kinds = list(dict.fromkeys(grid_of(member) for member in members))
+        self.grids = nn.ModuleList(kind() for kind in kinds)
+        self.grid_of_member = [kinds.index(grid_of(member)) for member in members]
         self.members = nn.ModuleList(members)
 
+    @property
+    def window_ev(self) -> tuple[float, float]:
+        """Lowest and highest energy loss in eV that any member sees."""
+        edges = torch.cat([grid.get_buffer("edges") for grid in self.grids])
+        return float(edges.min()), float(edges.max())
+
     def forward(self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.grid(counts, offset_ev, scale_ev)
-        each = torch.stack([torch.sigmoid(member(features)) for member in self.members])
+        features = [grid(counts, offset_ev, scale_ev) for grid in self.grids]
+        pairs = zip(self.grid_of_member, self.members, strict=True)
+        each = torch.stack([torch.sigmoid(member(features[kind])) for kind, member in pairs])
         mean = each.mean(0)
         return mean, ((each - mean) ** 2).mean(0).sqrt()

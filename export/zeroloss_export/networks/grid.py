@@ -1,10 +1,12 @@
-"""The energy bins that every network sees, and what a raw spectrum becomes on them.
+"""The energy bins that the networks see, and what a raw spectrum becomes on them.
 
 All of it runs inside the exported graph: any number of channels, any offset, any dispersion.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -26,32 +28,28 @@ def bin_edges() -> Tensor:
     return torch.cat([*parts, torch.tensor([first + width * n], dtype=torch.float64)])
 
 
-class EnergyGrid(nn.Module):
-    """Raw spectra to features [batch, FEATURES, bin].
+class EnergyBins(nn.Module, ABC):
+    """Raw spectra on energy bins with the given edges in eV (float64, ascending).
 
     Counts are preserved: the cumulative sum over the channels, in float64, is interpolated at the
     bin edges. NaN channels are not measured; bins less than half measured are invalid (zero).
-
-    Features: 0 logarithm of the intensity with a straight line in log-log (a power law) taken out,
-    in units of its standard deviation; 1 logarithm minus its mean over 33 bins, times 4; 2 the
-    same in units of the standard deviation over 33 bins; 3 validity. 0-2 are cut at +-4. Nothing
-    depends on the units of the counts.
+    What a network makes of the binned intensities is for a subclass to say in ``features``.
     """
 
     edges: Tensor
-    log_centre: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, edges: Tensor) -> None:
         super().__init__()
-        edges = bin_edges()
         self.register_buffer("edges", edges, persistent=False)
-        centre = (edges[1:] + edges[:-1]) / 2
-        self.register_buffer("log_centre", centre.log().float(), persistent=False)
 
     def forward(self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> Tensor:
         """counts [batch, channel], offset_ev [batch], scale_ev [batch]."""
         density, valid = self.rebin(counts, offset_ev, scale_ev)
         return self.features(density, valid)
+
+    @abstractmethod
+    def features(self, density: Tensor, valid: Tensor) -> Tensor:
+        """What a network sees, [batch, feature, bin], of what ``rebin`` returns."""
 
     def rebin(self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> tuple[Tensor, Tensor]:
         """Mean counts per eV of every bin [batch, bin], and 1 where the bin is measured."""
@@ -79,6 +77,24 @@ class EnergyGrid(nn.Module):
         density = density / torch.where(mean > 0, mean, torch.ones_like(mean))
         return density.float() * valid, valid
 
+
+class EnergyGrid(EnergyBins):
+    """Raw spectra to features [batch, FEATURES, bin] on the bins of SEGMENTS.
+
+    Features: 0 logarithm of the intensity with a straight line in log-log (a power law) taken out,
+    in units of its standard deviation; 1 logarithm minus its mean over 33 bins, times 4; 2 the
+    same in units of the standard deviation over 33 bins; 3 validity. 0-2 are cut at +-4. Nothing
+    depends on the units of the counts.
+    """
+
+    log_centre: Tensor
+
+    def __init__(self) -> None:
+        edges = bin_edges()
+        super().__init__(edges)
+        centre = (edges[1:] + edges[:-1]) / 2
+        self.register_buffer("log_centre", centre.log().float(), persistent=False)
+
     def features(self, density: Tensor, valid: Tensor) -> Tensor:
         """Features of binned intensities [batch, bin] whose mean is one."""
         around = _local_mean(density, valid)
@@ -103,3 +119,9 @@ def _local_mean(value: Tensor, valid: Tensor) -> Tensor:
     both = torch.stack([value * valid, valid], 1)
     total = pool(both, _LOCAL_BINS, stride=1, padding=half)
     return total[:, 0] / total[:, 1].clamp(min=1e-4)
+
+
+def grid_of(network: nn.Module) -> Callable[[], EnergyBins]:
+    """Makes the bins that a network declares as its class attribute ``grid``, else EnergyGrid."""
+    declared: Callable[[], EnergyBins] = getattr(network, "grid", EnergyGrid)
+    return declared

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from zeroloss_export.evaluation.metrics import balanced_threshold, scores
 from zeroloss_export.networks import build
-from zeroloss_export.networks.grid import EnergyGrid
+from zeroloss_export.networks.grid import grid_of
 from zeroloss_export.physics.cross_section_table import CrossSectionTable
 from zeroloss_export.simulate.recipe import Recipe
 from zeroloss_export.simulate.spectra import LabelledSpectra, SpectrumSimulator
@@ -60,7 +60,7 @@ class Trainer:
         self.average = build(settings.architecture)
         self.average.load_state_dict(self.network.state_dict())
         self.average.eval()
-        self.grid = EnergyGrid()
+        self.grid = grid_of(self.network)()
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -204,6 +204,10 @@ class Trainer:
         with torch.no_grad():
             for mean, new in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(new, 1 - keep)
+            # What a batch normalisation has seen belongs to the averaged weights too.
+            for held, now in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                if held.is_floating_point():
+                    held.lerp_(now, 1 - keep)
         return float(loss.detach())
 
     def _schedule(self) -> float:
