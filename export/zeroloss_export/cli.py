@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from zeroloss.models.manifest import Manifest
+from zeroloss.models import load_package
 from zeroloss_export.evaluation.card import Card
+from zeroloss_export.evaluation.judged import judge
 from zeroloss_export.evaluation.measured import (
     Predictor,
     predict,
@@ -23,13 +24,15 @@ from zeroloss_export.evaluation.measured import (
     write_predictions,
 )
 from zeroloss_export.evaluation.metrics import balanced_threshold, scores
+from zeroloss_export.evaluation.page import write_page
+from zeroloss_export.evaluation.report import evaluate_elements
 from zeroloss_export.evaluation.scans import pixel_shares, predict_scan, read_scan
+from zeroloss_export.evaluation.session import about_package, session_predictor
 from zeroloss_export.networks import ARCHITECTURES
 from zeroloss_export.networks.ensemble import Ensemble
 from zeroloss_export.package import (
     Member,
     load_member,
-    onnx_predictor,
     predict_simulated,
     write_package,
 )
@@ -167,7 +170,8 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "  zeroloss-export evaluate --package daemon/zeroloss/models/builtin/elements\n"
         "  zeroloss-export evaluate --checkpoint a.pt --checkpoint b.pt --measured spectra.npz "
         "--csv p.csv\n"
-        "  zeroloss-export evaluate --package elements --scan linescan.hdf5 --card card.md",
+        "  zeroloss-export evaluate --package elements --scan linescan.hdf5 --card card.md\n"
+        "  zeroloss-export evaluate --package elements --simulated 20000 --card model-card",
         _evaluate,
     )
     source = evaluate.add_mutually_exclusive_group(required=True)
@@ -181,28 +185,37 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     evaluate.add_argument(
         "--csv", type=Path, help="write probabilities of --measured: id,Be,...,Bi"
     )
-    evaluate.add_argument("--card", type=Path, help="write the model card (.md or .json)")
+    evaluate.add_argument(
+        "--card",
+        type=Path,
+        help="write the scores (.md, .json), or the full model card with plots (a folder)",
+    )
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    simulated = _simulated(options.cross_sections, TEST_SEED, options.simulated)
-    predictor, members, threshold = _source(options.package, options.checkpoint)
-    probability = predict_simulated(predictor, simulated)
-    present, known = simulated.present.numpy() > 0, simulated.known.numpy() > 0
+    predictor, members, threshold, about = _source(options.package, options.checkpoint)
+    table = cross_sections(options.cross_sections)
+    test = judge(predictor, table, Recipe(), TEST_SEED, options.simulated)
+    judged = (test.probability, test.present)
     if options.threshold is not None:
         threshold = options.threshold
     elif threshold is None:
-        threshold = balanced_threshold(probability, present, known)
+        threshold = balanced_threshold(*judged, test.known)
     card = Card("Elements in core-loss spectra", members, threshold)
-    card.scores["simulated"] = scores(probability, present, threshold, known)
+    card.scores["simulated"] = scores(*judged, threshold, test.known)
     if options.measured is not None:
         _score_measured(card, predictor, options)
     for path in options.scan:
         shares = pixel_shares(predict_scan(predictor, read_scan(path)), threshold)
         card.scans[path.name] = shares
     print(card.as_markdown(), end="")
-    if options.card is not None:
+    if options.card is None:
+        return
+    if options.card.suffix in {".md", ".json"}:
         card.write(options.card)
+        return
+    report = evaluate_elements(predictor, table, test, threshold, seed=TEST_SEED, say=print)
+    write_page(options.card, card, report, about)
 
 
 def _score_measured(card: Card, predictor: Predictor, options: argparse.Namespace) -> None:
@@ -226,14 +239,16 @@ def _score_measured(card: Card, predictor: Predictor, options: argparse.Namespac
 
 def _source(
     package: Path | None, checkpoints: list[Path] | None
-) -> tuple[Predictor, list[str], float | None]:
+) -> tuple[Predictor, list[str], float | None, list[str]]:
     if package is not None:
-        manifest = Manifest.model_validate_json((package / "manifest.json").read_bytes())
-        predictor = onnx_predictor(package / manifest.graph.file)
+        loaded = load_package(package)
+        manifest = loaded.manifest
         threshold = manifest.output("probability").threshold
-        return predictor, list(manifest.trained.members), threshold
-    members = [load_member(path) for path in checkpoints or []]
-    return _ensemble(members), [str(member) for member in members], None
+        members = list(manifest.trained.members)
+        return session_predictor(loaded), members, threshold, about_package(loaded)
+    networks = [load_member(path) for path in checkpoints or []]
+    about = ["checkpoints, run by torch on a CPU"]
+    return _ensemble(networks), [str(member) for member in networks], None, about
 
 
 def _ensemble(members: Sequence[Member]) -> Ensemble:
