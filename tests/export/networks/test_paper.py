@@ -40,8 +40,8 @@ SMALL: dict[str, Callable[[], nn.Module]] = {
     "paper_mlp": lambda: PaperMlp(widths=(64, 32)),
     "paper_cnn": lambda: PaperCnn(stages=((4,), (4, 8), (8,)), hidden=16),
     "paper_resnet": lambda: PaperResnet(widths=(4, 8, 12), depths=(1, 2, 1)),
-    "paper_unet": lambda: PaperUnet(bins=3072, widths=(2, 4, 8)),
-    "paper_vit": lambda: PaperVit(patch=64, width=16, layers=2, heads=2),
+    "paper_unet": lambda: PaperUnet(widths=(2, 4, 8), head_widths=(32, 16)),
+    "paper_vit": lambda: PaperVit(patch=64, width=16, layers=1, heads=2),
     "paper_cct": lambda: PaperCct(widths=(4, 8, 16), layers=1, heads=2),
 }
 
@@ -103,7 +103,7 @@ def test_a_few_training_steps_lower_the_loss(name: str) -> None:
             part.p = 0.0
     features = torch.rand(8, 1, PAPER_BINS)
     present = (torch.rand(8, 80) < 0.1).float()
-    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
     losses = []
     for _ in range(4):
         loss = identification_loss(network(features), present, torch.ones(8, 80), 0.1)
@@ -144,12 +144,12 @@ def test_members_of_an_ensemble_each_see_the_bins_they_declare() -> None:
 @torch.no_grad()
 def test_the_exported_ensemble_gives_what_torch_gives(tmp_path: Path) -> None:
     torch.manual_seed(5)
-    members = [SMALL[name]().eval() for name in (*PAPER_ENSEMBLE[1:], "paper_resnet", "paper_cct")]
+    members = [SMALL[name]().eval() for name in PAPER_ENSEMBLE]
     for member in members:
         for part in member.modules():
             if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
-                part.running_mean.uniform_(-0.1, 0.1)  # type: ignore[operator, union-attr]
-                part.running_var.uniform_(0.5, 2.0)  # type: ignore[operator, union-attr]
+                part.running_mean.uniform_(-0.1, 0.1)  # type: ignore[union-attr]
+                part.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
     ensemble = Ensemble(members).eval()
     export_graph(ensemble, tmp_path / "model.onnx")
     predictor = onnx_predictor(tmp_path / "model.onnx")

@@ -27,6 +27,7 @@ from zeroloss_export.networks.paper.blocks import (
 from zeroloss_export.networks.paper.grid import PAPER_BINS, PaperGrid
 
 WIDTHS: Final = (16, 32, 64, 128, 256)
+HEAD_WIDTHS: Final = (3072, 1536, 768, 384)
 
 
 class PaperUnet(nn.Module):
@@ -38,6 +39,7 @@ class PaperUnet(nn.Module):
         self,
         bins: int = PAPER_BINS,
         widths: Sequence[int] = WIDTHS,
+        head_widths: Sequence[int] = HEAD_WIDTHS,
         labels: int = 80,
         dropout: float = 0.3,
     ) -> None:
@@ -51,10 +53,10 @@ class PaperUnet(nn.Module):
         joined = [convolution_block(2 * width, width) for _, width in rising[:-1]]
         self.join = nn.ModuleList([*joined, nn.Identity()])
         self.sum = weighted_sum(2 * widths[0])
-        steps = list(pairwise([bins, bins, bins // 2, bins // 4, bins // 8]))
+        steps = list(pairwise([bins, *head_widths]))
         blocks = [dense_block(before, after, dropout) for before, after in steps[:-1]]
         self.blocks = nn.Sequential(*blocks, dense_block(*steps[-1]))
-        self.head = nn.Linear(bins // 8, labels)
+        self.head = nn.Linear(head_widths[-1], labels)
 
     def forward(self, features: Tensor) -> Tensor:
         x = features[:, :, None]
