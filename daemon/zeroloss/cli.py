@@ -38,8 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         ours = type(error).__module__.startswith("zeroloss")
         if not ours and not isinstance(error, OSError):
             raise
-        print(f"zeroloss {args.command}: {error}", file=sys.stderr)
+        print(f"zeroloss {args.command}: {_sentence(error)}", file=sys.stderr)
         return EXIT_FAILED
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def _parser(commands: dict[str, EntryPoint], chosen: str | None) -> argparse.ArgumentParser:

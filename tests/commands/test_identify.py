@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from pathlib import Path
 
@@ -251,6 +252,51 @@ def test_csv_keeps_the_old_file_when_it_cannot_be_finished(identify, tmp_path, m
     assert identify(path)[0] == 2
     assert (tmp_path / "out.csv").read_bytes() == before
     assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [("absent/p.csv", "there is no folder"), (".", "it is a folder")],
+)
+def test_csv_that_cannot_be_written_is_told_before_the_work(tmp_path, capsys, name, complaint):
+    make_package(tmp_path / "models", labels=LABELS)
+    path = write_npz(tmp_path / "s.npz", make_spectra([["C"]]))
+    options = ["--models", str(tmp_path / "models"), "--model", "tiny"]
+    assert main(["identify", str(path), "--csv", str(tmp_path / name), *options]) == 2
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are a matter of POSIX")
+def test_csv_goes_into_a_pipe_and_does_not_replace_it(tmp_path):
+    make_package(tmp_path / "models", labels=LABELS)
+    path = write_npz(tmp_path / "s.npz", make_spectra([["C"]]))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    options = ["--models", str(tmp_path / "models"), "--model", "tiny"]
+    # Opened for both ways, so that neither side waits for the other.
+    reader = os.open(pipe, os.O_RDWR)
+    try:
+        assert main(["identify", str(path), "--csv", str(pipe), *options]) == 0
+        assert os.read(reader, 1000).startswith(b"id,C,N,O,Fe\ns0,")
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_spectrum_without_a_valid_channel_is_not_identified(identify, tmp_path):
+    blank = np.full_like(make_spectra([["C"]])[0], np.nan, dtype=np.float32)
+    path = write_npz(tmp_path / "s.npz", [blank, make_spectra([["C"]])[0]])
+    code, output, rows = identify(path)
+    assert code == 1
+    assert "s0: not identified, no channel is valid" in output
+    assert rows[1] == ["s0", "", "", "", ""]
+
+
+def test_folder_is_no_spectrum_file(identify, tmp_path):
+    (tmp_path / "recordings").mkdir()
+    code, output, _ = identify(tmp_path / "recordings")
+    assert code == 2
+    assert "recordings: a folder without a recording in it" in output
 
 
 def test_spectra_file_is_only_read(identify, tmp_path):

@@ -92,6 +92,8 @@ class Identifier:
                 f"{_range(axis)} overlaps the {low:g} to {high:g} eV of the model by less than "
                 f"{self.takes.min_overlap_ev:g} eV"
             )
+        if not np.isfinite(spectra.counts).any():
+            return "no channel is valid"
         return None
 
     def run(self, spectra: Spectra, first: int, stop: int) -> Answer:
@@ -175,15 +177,23 @@ def csv_rows(path: Path | None, labels: Sequence[str]) -> Iterator[Rows | None]:
     if path is None:
         yield None
         return
-    part = path.with_name(path.name + ".part")
+    if path.is_dir():
+        raise IdentifyError(f"cannot write {path}: it is a folder; name a file")
+    if not path.parent.is_dir():
+        raise IdentifyError(f"cannot write {path}: there is no folder {path.parent}")
+    # A pipe or a device (/dev/stdout) is written to, never replaced.
+    in_place = path.exists() and not path.is_file()
+    part = path if in_place else path.with_name(path.name + ".part")
     try:
         with part.open("w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file, lineterminator="\n")
             rows.writerow(["id", *labels])
             yield rows
-        part.replace(path)
+        if not in_place:
+            part.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        if not in_place:
+            part.unlink(missing_ok=True)
 
 
 def identify_files(

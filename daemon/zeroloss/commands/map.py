@@ -48,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     out: Path = args.out or Path(f"{args.files[0].stem}-maps.hspy")
     if out.exists() and not args.force:
         raise ConfigError(f"{out} exists: name another --out or add --force")
+    if not out.parent.is_dir():
+        raise ConfigError(f"cannot write {out}: there is no folder {out.parent}")
     file = read_spectrum_file(*args.files)
     console = Console()
     for note in file.notes:

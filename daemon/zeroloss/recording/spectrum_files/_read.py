@@ -46,15 +46,17 @@ def _read_one(path: Path) -> SpectrumFile:
     try:
         if not path.exists():
             raise SpectrumFileError("no such file")
+        if path.is_dir() and not path.suffix:
+            raise SpectrumFileError("a folder without a recording in it: expected a file, or a run")
         if path.is_file() and path.stat().st_size == 0:
             raise SpectrumFileError("the file is empty")
         is_text = path.suffix.lower().lstrip(".") in TEXT_SUFFIXES
         signals = read_text(path) if is_text else read_rosetta(path)
         return _as_file(path, signals)
     except (SpectrumFileError, AxisError) as error:
-        raise SpectrumFileError(f"{path.name}: {error}") from None
+        raise SpectrumFileError(f"{path.name or path}: {error}") from None
     except OSError as error:
-        raise SpectrumFileError(f"{path.name}: {error.strerror or error}") from None
+        raise SpectrumFileError(f"{path.name or path}: {error.strerror or error}") from None
 
 
 @dataclass(frozen=True, slots=True)
