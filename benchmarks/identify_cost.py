@@ -38,6 +38,7 @@ from zeroloss_export.package import export_graph
 BUILTIN = Path(zeroloss.models.__file__).parent / "builtin"
 CHANNELS = 2048
 EXPECTED_RATIO = 25.0
+TOLERANCE = 1e-4
 REFERENCE = "paper, 2 ViT + 3 U-Net"
 Feed = dict[str, NDArray[np.float32]]
 
@@ -130,6 +131,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         millions, ensemble = export_paper(graph)
         paper = load(REFERENCE, graph, args.threads)
     error = difference(ensemble, paper)
+    if error > TOLERANCE:
+        raise SystemExit(f"the exported graph departs from torch by {error:.1e}")
     del ensemble
     print(f"{millions:.2f} million parameters, largest |torch - ONNX Runtime| {error:.1e}")
     feed = spectra(args.batch)
