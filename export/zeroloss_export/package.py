@@ -159,9 +159,9 @@ def write_package(
         version=version,
         title="Elements in core-loss spectra",
         description=(
-            "Which of the elements Be to Bi have a core-loss edge in the spectrum: mean "
-            "probability of an ensemble of networks trained on simulated spectra only, and "
-            "the standard deviation of its members."
+            "Which of the elements Be to Bi have a core-loss edge in the spectrum: "
+            "probability (of the mean logit) of an ensemble of networks trained on simulated "
+            "spectra only, and the standard deviation of its members."
         ),
         graph=Graph(
             sha256=hashlib.sha256(content).hexdigest(), opset=OPSET, max_error=round(error, 9)

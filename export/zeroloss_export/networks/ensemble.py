@@ -11,10 +11,11 @@ from zeroloss_export.networks.grid import grid_of
 
 
 class Ensemble(nn.Module):
-    """counts, offset_ev, scale_ev to the members' mean probability and its spread [batch, 80].
+    """counts, offset_ev, scale_ev to probability and spread [batch, 80].
 
-    The spread is the standard deviation of the members' probabilities. Members may see different
-    energy bins; those that see the same ones share them.
+    The probability is that of the members' mean logit, so that a member that is sure counts for
+    more than one that wavers. The spread is the standard deviation of the members' probabilities.
+    Members may see different energy bins; those that see the same ones share them.
     """
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
@@ -35,6 +36,7 @@ class Ensemble(nn.Module):
     def forward(self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> tuple[Tensor, Tensor]:
         features = [grid(counts, offset_ev, scale_ev) for grid in self.grids]
         pairs = zip(self.grid_of_member, self.members, strict=True)
-        each = torch.stack([torch.sigmoid(member(features[kind])) for kind, member in pairs])
-        mean = each.mean(0)
-        return mean, ((each - mean) ** 2).mean(0).sqrt()
+        logits = torch.stack([member(features[kind]) for kind, member in pairs])
+        each = torch.sigmoid(logits)
+        spread = ((each - each.mean(0)) ** 2).mean(0).sqrt()
+        return torch.sigmoid(logits.mean(0)), spread
