@@ -1,8 +1,9 @@
 """Near-edge and extended fine structure, drawn generically on top of the atomic cross sections.
 
-White lines are the bound transitions that an atomic continuum leaves out: their strengths relative
-to the continuum within 50 eV above the onset are those of hole-weighted Dirac-Slater transitions,
-lowered by a random hole count. The N4,5 edges of the lanthanides are giant resonances (Fano shape)
+White lines are the bound transitions that an atomic continuum leaves out. Their strengths relative
+to the continuum within 50 eV above the onset follow hole-weighted Dirac-Slater transitions for the
+L edges of the 3d row and for M4,5; those of the 4d row (L2,3 and M2,3) are estimates. A random hole
+count lowers them. The N4,5 edges of the lanthanides are giant resonances (Fano shape)
 with multiplets below them; U. Fano, Phys. Rev. 124, 1866 (1961); P. Trebbia & C. Colliex,
 Phys. Status Solidi B 58, 523 (1973).
 """
@@ -27,10 +28,10 @@ _L_LINES: Final = dict(
 _M3_LINES: Final = dict(
     zip(range(37, 47), (0.2, 0.4, 0.7, 0.8, 0.8, 0.8, 0.7, 0.6, 0.45, 0.15), strict=True)
 )
-# 4d-4f absorption maxima of La-Yb above the tabulated N5 onset, rounded (T. M. Zimkina et al.,
-# Sov. Phys. Solid State 9, 1128 (1967); EELS of the oxides).
+# La-Yb: maximum of the giant resonance above the tabulated N5 onset. Rounded positions set by eye
+# against measured oxides where there were any, interpolated elsewhere; docs/training.md says so.
 _RESONANCE_EV: Final = (19, 18, 19, 18, 16, 14, 11, 9, 8, 8, 7, 7, -1, -3)
-# Where the multiplets, and with them the edge, begin below that maximum.
+# Where the multiplets, and with them the edge, begin below that maximum; set likewise.
 _MULTIPLET_EV: Final = (10, 11, 10, 13, 13, 13, 11, 9, 9, 10, 12, 11, 10, 5)
 _N3_SHIFT_EV: Final = 5.0
 _MAX_LINES: Final = 4
