@@ -169,12 +169,6 @@ class Trainer:
         self.elapsed_s = float(state["elapsed_s"])
         self.history = list(state["history"])
 
-    def start_from(self, path: Path) -> None:
-        """Take over the averaged weights of another run, nothing else."""
-        state = read_checkpoint(path)
-        self.network.load_state_dict(state["average"])
-        self.average.load_state_dict(state["average"])
-
     def _features(self, spectra: LabelledSpectra, part: slice) -> Tensor:
         features: Tensor = self.grid(
             spectra.counts[part], spectra.offset_ev[part], spectra.scale_ev[part]
