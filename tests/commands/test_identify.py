@@ -283,6 +283,15 @@ def test_csv_goes_into_a_pipe_and_does_not_replace_it(tmp_path):
     assert pipe.is_fifo()
 
 
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="this system has no full device")
+def test_full_disk_is_told_with_the_name_of_the_file(tmp_path, capsys):
+    make_package(tmp_path / "models", labels=LABELS)
+    path = write_npz(tmp_path / "s.npz", make_spectra([["C"]]))
+    options = ["--models", str(tmp_path / "models"), "--model", "tiny"]
+    assert main(["identify", str(path), "--csv", "/dev/full", *options]) == 2
+    assert "/dev/full could not be written: No space left" in capsys.readouterr().err
+
+
 def test_spectrum_without_a_valid_channel_is_not_identified(identify, tmp_path):
     blank = np.full_like(make_spectra([["C"]])[0], np.nan, dtype=np.float32)
     path = write_npz(tmp_path / "s.npz", [blank, make_spectra([["C"]])[0]])

@@ -124,7 +124,7 @@ def test_a_recording_that_vanishes_is_counted_and_the_run_closes(
         finished = running.wait_finished()
     assert finished.run.totals().rejected == {"no longer readable in the recording": 16}
     assert finished.run.closing is not None
-    assert "the map file could not be written" in finished.run.closing.reason
+    assert "maps.hspy could not be written" in finished.run.closing.reason
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the file size of another process")

@@ -191,6 +191,10 @@ def csv_rows(path: Path | None, labels: Sequence[str]) -> Iterator[Rows | None]:
             yield rows
         if not in_place:
             part.replace(path)
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        raise IdentifyError(f"{path} could not be written: {error.strerror}") from None
     finally:
         if not in_place:
             part.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from zeroloss import __version__
-from zeroloss.maps import Closing, write_hspy
+from zeroloss.maps import Closing, MapFileError, write_hspy
 from zeroloss.pipeline import Run
 from zeroloss.recording import RecordingError
 from zeroloss.wire import LedgerTotals
@@ -68,6 +68,9 @@ def close_run(run: Run, *, detect_share: float, config_sha256: str) -> Finished:
                 share=detect_share,
             )
             _note_closed(folder, run, totals, detected)
+        except MapFileError as error:
+            log.error("run %s: %s", run.name, error)
+            reasons.append(str(error))
         except Exception as error:
             log.exception("run %s: the map file could not be written", run.name)
             reasons.append(f"the map file could not be written: {error}")
