@@ -133,7 +133,9 @@ class MapGrid:
         title = Text(no_wrap=True, end="")
         title.append(label, "bold")
         if view.threshold is not None:
-            title.append(f" {_percent(view.share)} of the area", DIM)
+            share = f" {_percent(view.share)}"
+            words = f"{share} of the area"
+            title.append(words if len(label) + len(words) < width else share, DIM)
         title.truncate(max(1, width - 1))
         lines = [title, *picture(view, max(1, width - 1), max(1, height - 1), colour=colour)]
         lines += [Text(end="")] * (height - len(lines))
