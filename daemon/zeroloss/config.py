@@ -64,7 +64,7 @@ class Models(_Section):
 
     models: tuple[Path, ...] = Field((), description="folders with further model packages")
     use: tuple[str, ...] = Field(
-        (), description="names of the packages to run (default: every one that fits the run)"
+        (), description="names of the packages to run; none: every one that fits the run"
     )
     provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         "auto", description="where models run; a named device that is missing is an error"

@@ -77,7 +77,10 @@ def run(args: argparse.Namespace) -> int:
         where = config.recording.recordings
         console.print(f"recording spectra from {source.endpoint} into {where}; Ctrl-C stops")
         try:
-            with Live(console=console, auto_refresh=False) as live:
+            # Without a terminal the last state would be left behind, without an end of line.
+            with Live(
+                console=console, auto_refresh=False, transient=not console.is_terminal
+            ) as live:
                 _record(source, recorder, live, stop, keep=args.keep)
         finally:
             recorder.close()
