@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from zeroloss.models import load_package
+from zeroloss.models.manifest import Buckets
 from zeroloss_export.evaluation.card import Card
 from zeroloss_export.evaluation.judged import judge
 from zeroloss_export.evaluation.measured import (
@@ -260,12 +261,29 @@ def _add_package(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         commands,
         "package",
         "Export checkpoints as one model package, verified against torch.",
-        "  zeroloss-export package mixer.pt convnext.pt --version 1.0 --out elements",
+        "  zeroloss-export package mixer.pt convnext.pt --version 1.0 --out elements\n"
+        "  zeroloss-export package vit.pt unet.pt --name paper --cpu-batch 4 --gpu-batches 8 32 "
+        "--version 1.0 --out paper",
         _package,
     )
     package.add_argument("checkpoint", type=Path, nargs="+")
     package.add_argument("--out", type=Path, required=True, help="folder of the package")
+    package.add_argument("--name", default="elements", help="of the package (default: elements)")
     package.add_argument("--version", required=True)
+    buckets = Buckets()
+    package.add_argument(
+        "--cpu-batch",
+        type=int,
+        default=buckets.cpu,
+        help="the one batch size on a CPU (default: 8)",
+    )
+    package.add_argument(
+        "--gpu-batches",
+        type=int,
+        nargs="+",
+        default=buckets.gpu,
+        help="batch sizes on a GPU; the largest sets the memory (default: 8 32 128 512)",
+    )
     package.add_argument("--threshold", type=float, help="default: precision = recall, simulated")
     package.add_argument("--note", default="", help="added to the manifest's account of the data")
     package.add_argument("--simulated", type=int, default=4096, help="simulated validation spectra")
@@ -282,7 +300,9 @@ def _package(options: argparse.Namespace) -> None:
         options.out,
         members,
         simulated,
+        name=options.name,
         version=options.version,
+        buckets=Buckets(cpu=options.cpu_batch, gpu=tuple(options.gpu_batches)),
         threshold=round(threshold, 4),
         metrics={f"simulated_{key}": value for key, value in result.as_dict().items()},
         data=_DATA + (f"; {options.note}" if options.note else ""),

@@ -32,7 +32,6 @@ from zeroloss.models.manifest import (
 from zeroloss_export.evaluation.measured import Predictor
 from zeroloss_export.networks import build
 from zeroloss_export.networks.ensemble import Ensemble
-from zeroloss_export.networks.grid import bin_edges
 from zeroloss_export.physics.elements import ELEMENTS
 from zeroloss_export.simulate.spectra import LabelledSpectra
 from zeroloss_export.training.trainer import read_checkpoint
@@ -89,6 +88,22 @@ def export_graph(ensemble: nn.Module, path: Path) -> None:
             )
     finally:
         logging.disable(logging.NOTSET)
+    _forget_origin(path)
+
+
+def _forget_origin(path: Path) -> None:
+    """Take the exporter's notes out of the graph: source paths and stack traces of this machine."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    graph = model.graph
+    noted = [model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info]
+    noted += [*graph.initializer, *model.functions]
+    noted += [node for function in model.functions for node in function.node]
+    for item in noted:
+        item.ClearField("doc_string")
+        item.ClearField("metadata_props")
+    onnx.save(model, path)
 
 
 def onnx_predictor(path: Path) -> Predictor:
@@ -133,6 +148,7 @@ def write_package(
     members: Sequence[Member],
     check: LabelledSpectra,
     *,
+    name: str = "elements",
     version: str,
     threshold: float,
     metrics: dict[str, float],
@@ -151,11 +167,10 @@ def write_package(
         export_graph(ensemble, graph)
         error = largest_difference(ensemble, onnx_predictor(graph), check, buckets)
         content = graph.read_bytes()
-    edges = bin_edges()
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     common = {"shape": (len(ELEMENTS),), "labels": ELEMENTS}
     manifest = Manifest(
-        name="elements",
+        name=name,
         version=version,
         title="Elements in core-loss spectra",
         description=(
@@ -166,7 +181,7 @@ def write_package(
         graph=Graph(
             sha256=hashlib.sha256(content).hexdigest(), opset=OPSET, max_error=round(error, 9)
         ),
-        takes=Takes(modality="eels", window_ev=(float(edges[0]), float(edges[-1]))),
+        takes=Takes(modality="eels", window_ev=ensemble.window_ev),
         buckets=buckets,
         outputs=(
             Output(

@@ -128,6 +128,12 @@ def test_the_embedded_network_identifies_simulated_spectra(
     assert result.exact_match > 0.6
 
 
+def test_the_embedded_graph_does_not_tell_where_it_was_made() -> None:
+    graph = (EMBEDDED / "model.onnx").read_bytes()
+    assert b"stack_trace" not in graph
+    assert b".py" not in graph
+
+
 @pytest.mark.parametrize("kind", ["empty", "nan", "constant", "one channel"])
 def test_the_embedded_network_claims_nothing_in_a_spectrum_without_edges(
     embedded: tuple[Predictor, Manifest], kind: str

@@ -256,3 +256,13 @@ def test_what_the_recording_has_lost_is_rejected_not_waited_for(
         poll_until(lambda: not len(run.deferred), "the backlog to give up")
     assert segment.exists()
     assert run.totals().rejected == {"no longer readable in the recording": 16}
+
+
+def test_a_recordings_folder_that_cannot_be_written_shows_before_the_first_run(
+    tmp_path: Path, models: Path
+) -> None:
+    (tmp_path / "recordings").write_text("a file where the folder should be")
+    with running_daemon(make_config(tmp_path, models)) as running:
+        health = running.health()
+    assert health["status"] == "recording stopped"
+    assert str(tmp_path / "recordings") in health["recording"]["fault"]

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from ._errors import RecordingError
 from .recorded_run import RecordedMessage, RecordedRun, find_runs
-from .recorder import Recorder
+from .recorder import Recorder, prepare_folder
 
-__all__ = ["RecordedMessage", "RecordedRun", "Recorder", "RecordingError", "find_runs"]
+__all__ = [
+    "RecordedMessage",
+    "RecordedRun",
+    "Recorder",
+    "RecordingError",
+    "find_runs",
+    "prepare_folder",
+]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import Event, Lock, Thread
 
 from zeroloss import __version__
@@ -16,6 +17,16 @@ from zeroloss.wire import Part, RunStart, encode
 from ._errors import RecordingError, cannot_write
 from ._segment_writer import MAX_MESSAGES, Segment
 from .recorded_run import RecordedRun, segment_paths
+
+
+def prepare_folder(root: Path) -> None:
+    """Make the folder of recordings and try it; `RecordingError` when nothing can be written."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=root) as file:
+            file.write(b"zeroloss")
+    except OSError as error:
+        raise cannot_write(root, error) from error
 
 
 class Recorder:

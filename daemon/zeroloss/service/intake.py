@@ -13,7 +13,13 @@ from zeroloss.maps import MapSizeError
 from zeroloss.models import InferenceError, ModelSession
 from zeroloss.outputs import Metrics
 from zeroloss.pipeline import Analysis, Batcher, Run, Work, choose_analyses
-from zeroloss.recording import RecordedRun, Recorder, RecordingError, find_runs
+from zeroloss.recording import (
+    RecordedRun,
+    Recorder,
+    RecordingError,
+    find_runs,
+    prepare_folder,
+)
 from zeroloss.scan import AxisError
 from zeroloss.sources import Received
 from zeroloss.wire import Heartbeat, Message, RunEnd, RunStart, SpectraBlock, WireError, decode
@@ -99,7 +105,14 @@ class Intake:
         return list(self.runs.values())
 
     def recover(self, stop: Event) -> None:
-        """Open every run whose recording was never finished; its spectra wait in the recording."""
+        """Open every run whose recording was never finished; its spectra wait in the recording.
+
+        A recordings folder that cannot be written is told now, not when the first run comes.
+        """
+        try:
+            prepare_folder(self._config.recording.recordings)
+        except RecordingError as error:
+            self._recording_failed(error)
         unfinished = [
             recorded
             for recorded in find_runs(self._config.recording.recordings)
