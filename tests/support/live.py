@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import zmq
 
+from support.published_runs import package
 from zeroloss.maps import Closing, MapStore
 from zeroloss.outputs import Publisher
 from zeroloss.scan import Ledger, ScanGeometry
@@ -19,7 +21,6 @@ from zeroloss.wire import (
     Heartbeat,
     LedgerTotals,
     OutputInfo,
-    PackageInfo,
     RunEnd,
     RunStart,
     ScanPlan,
@@ -29,28 +30,9 @@ from zeroloss.wire import (
 )
 
 LABELS = ("C", "N", "O", "Fe")
-PACKAGES = (
-    PackageInfo(
-        name="elements",
-        version="1",
-        sha256="0" * 64,
-        provider="CPUExecutionProvider",
-        precision="float32",
-        range_name="core",
-        outputs=(
-            OutputInfo(
-                name="probability",
-                kind="probability",
-                shape=(len(LABELS),),
-                labels=LABELS,
-                uncertainty="spread",
-                threshold=0.5,
-            ),
-            OutputInfo(name="spread", kind="scalar", shape=(len(LABELS),), labels=LABELS),
-            OutputInfo(name="thickness", kind="scalar", shape=(), unit="t/λ"),
-        ),
-    ),
-)
+_ELEMENTS = package(LABELS)
+THICKNESS = OutputInfo(name="thickness", kind="scalar", shape=(), unit="t/λ")
+PACKAGES = (replace(_ELEMENTS, outputs=(*_ELEMENTS.outputs, THICKNESS)),)
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:

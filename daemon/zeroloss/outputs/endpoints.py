@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
-
 import zmq
+
+from zeroloss.endpoints import is_loopback, parse_tcp
 
 from .errors import EndpointError
 
 RELEASE_MS = 2000
 """Longest wait for a port to become free."""
-_TCP = re.compile(r"tcp://(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:\[\]/]+):(?P<port>\d{1,5}|\*)")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def check_host(what: str, host: str, allow_remote: bool) -> None:
@@ -35,13 +23,13 @@ def check_host(what: str, host: str, allow_remote: bool) -> None:
 
 def bind(socket: zmq.Socket[bytes], what: str, endpoint: str, allow_remote: bool) -> str:
     """Bind `tcp://host:port` (port 0 or * for any free one) and return the real address."""
-    match = _TCP.fullmatch(endpoint)
-    if match is None:
+    tcp = parse_tcp(endpoint)
+    if tcp is None:
         raise EndpointError(
             f"{what}: expected an address like tcp://127.0.0.1:5551, got {endpoint}"
         )
-    check_host(what, match["host"], allow_remote)
-    if match["host"].startswith("["):
+    check_host(what, tcp.host, allow_remote)
+    if tcp.is_ipv6:
         socket.setsockopt(zmq.IPV6, 1)
     try:
         socket.bind(endpoint)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
-import re
 import time
 from types import TracebackType
 from typing import Literal
 
 import zmq
 
+from zeroloss.endpoints import is_loopback, parse_tcp
 from zeroloss.wire import Part
 from zeroloss.wire.limits import MAX_BUFFER_BYTES, MAX_PARTS
 
@@ -25,8 +24,6 @@ COPY_BELOW = 1 << 16
 KEEPALIVE_IDLE_S = 30
 KEEPALIVE_INTERVAL_S = 10
 KEEPALIVE_PROBES = 3
-
-_TCP = re.compile(r"tcp://(?P<host>\[[^\[\]/]+\]|[^:\[\]/]+):(?P<port>\d{1,5}|\*)")
 
 
 class NativeSource:
@@ -66,7 +63,7 @@ class NativeSource:
                 "this daemon (without --connect)"
             )
         host = _host(endpoint)
-        if host is not None and not allow_remote and not _is_local(host):
+        if host is not None and not allow_remote and not is_loopback(host):
             raise SourceError(
                 f"refused {endpoint}: it reaches beyond this machine, and the stream is neither "
                 "encrypted nor authenticated (CURVE keys are not supported yet); use "
@@ -147,19 +144,10 @@ def _host(endpoint: str) -> str | None:
     """The host of a TCP endpoint, None for one inside this machine; `SourceError` for others."""
     if endpoint.startswith(("ipc://", "inproc://")):
         return None
-    match = _TCP.fullmatch(endpoint)
-    if match is None or (match["port"] != "*" and int(match["port"]) > 65535):
+    tcp = parse_tcp(endpoint)
+    if tcp is None:
         raise SourceError(f"{endpoint}: expected an endpoint like tcp://127.0.0.1:5550")
-    return match["host"].strip("[]")
-
-
-def _is_local(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return tcp.host
 
 
 def _sentence(endpoint: str, bind: bool, error: zmq.ZMQError) -> str:
