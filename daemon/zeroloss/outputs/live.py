@@ -18,6 +18,8 @@ UPDATES_PER_TICK = 4
 PAGE_BYTES = 16 << 20
 """The longest page of a snapshot, about."""
 LEDGER_INTERVAL_S = 0.5
+LEDGER_REPEAT_S = 2.0
+"""An unchanged ledger is told again after this: rate and lag are in no snapshot."""
 
 
 class LiveRun:
@@ -62,9 +64,10 @@ class LiveRun:
         else:
             # The tick's share is used up, so there may be more.
             closing = None
-        if closing is not None or now - self._told_at >= LEDGER_INTERVAL_S:
+        silent_s = now - self._told_at
+        if closing is not None or silent_s >= LEDGER_INTERVAL_S:
             state = (self.run.totals(), self.run.lag_s(), self.run.rate_hz())
-            if closing is not None or state != self._told:
+            if closing is not None or state != self._told or silent_s >= LEDGER_REPEAT_S:
                 self._told, self._told_at = state, now
                 yield LedgerUpdate(
                     run=self.opened.run,
