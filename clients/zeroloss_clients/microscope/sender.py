@@ -77,6 +77,7 @@ class StreamSender:
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
     ) -> None:
         self.run_start = start
+        self._schema = start.schema
         self._reread = reread
         self.on_state = on_state
         spectrum_bytes = sum(item.size * np.dtype(item.dtype).itemsize for item in start.ranges)
@@ -209,7 +210,7 @@ class StreamSender:
             run=self.run_start.run,
             seq=1,
             t_ns=time.time_ns(),
-            schema=self.run_start.schema,
+            schema=self._schema,
             first=first,
             counts=counts,
             pixels=pixels,

@@ -5,6 +5,14 @@ from __future__ import annotations
 from .closing import Closing
 from .errors import MapFileError, MapSizeError
 from .hspy import write_hspy
-from .store import DEFAULT_MAX_BYTES, MapStore
+from .store import DEFAULT_MAX_BYTES, MapStore, stored_layers
 
-__all__ = ["DEFAULT_MAX_BYTES", "Closing", "MapFileError", "MapSizeError", "MapStore", "write_hspy"]
+__all__ = [
+    "DEFAULT_MAX_BYTES",
+    "Closing",
+    "MapFileError",
+    "MapSizeError",
+    "MapStore",
+    "stored_layers",
+    "write_hspy",
+]

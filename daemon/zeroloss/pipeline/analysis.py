@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from zeroloss.models import ModelSession
 from zeroloss.models.manifest import Takes
 from zeroloss.scan import EnergyAxis
-from zeroloss.wire import EnergyRange, OutputInfo, PackageInfo, RunStart, layer_key
+from zeroloss.wire import EnergyRange, PackageInfo, RunStart
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +22,6 @@ class Analysis:
     def info(self) -> PackageInfo:
         """What the published maps say of the model."""
         return self.session.info(self.range.name)
-
-    @property
-    def layers(self) -> list[tuple[str, OutputInfo]]:
-        """The outputs that become map layers, by `layer_key`; whole spectra do not."""
-        info = self.info
-        return [
-            (layer_key(info.name, output.name), output)
-            for output in info.outputs
-            if output.kind != "spectrum"
-        ]
 
 
 def choose_analyses(start: RunStart, sessions: Iterable[ModelSession]) -> list[Analysis]:

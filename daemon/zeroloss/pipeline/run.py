@@ -12,7 +12,7 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
-from zeroloss.maps import DEFAULT_MAX_BYTES, Closing, MapStore
+from zeroloss.maps import DEFAULT_MAX_BYTES, Closing, MapStore, stored_layers
 from zeroloss.recording import Recorder
 from zeroloss.scan import Coverage, EnergyAxis, IntervalSet, Ledger, ScanGeometry, runs_of
 from zeroloss.wire import (
@@ -53,6 +53,9 @@ class Run:
         self.start = start
         self.analyses = tuple(analyses)
         self.packages = tuple(analysis.info for analysis in analyses)
+        # Asked for at every batch and at every block.
+        self._layers = [stored_layers([package]) for package in self.packages]
+        self._schema = start.schema
         self.recorder: Recorder | None = None
         self.recording = False
         """Whether every spectrum is in the recording, to be read again when there is time."""
@@ -251,7 +254,7 @@ class Run:
         values: dict[str, npt.NDArray[np.float32]] = {}
         usable = np.ones(len(positions), dtype=bool)
         answered = np.ones(len(positions), dtype=bool)
-        for analysis in self.analyses:
+        for analysis, layers in zip(self.analyses, self._layers, strict=True):
             spectra = counts[analysis.range.name]
             usable &= np.isfinite(spectra).any(axis=1)
             outputs = analysis.session.run(
@@ -259,7 +262,7 @@ class Run:
                 analysis.range.offset_ev,
                 analysis.range.scale_ev,
             )
-            for key, output in analysis.layers:
+            for key, output in layers.items():
                 array = outputs[output.name]
                 answered &= np.isfinite(array).reshape(len(array), -1).all(axis=1)
                 values[key] = array
@@ -317,7 +320,7 @@ class Run:
     # Inside.
 
     def _fault_of(self, block: SpectraBlock) -> str | None:
-        if block.schema != self.start.schema:
+        if block.schema != self._schema:
             return "another schema than the run start"
         for item in self.start.ranges:
             array = block.counts.get(item.name)

@@ -62,6 +62,7 @@ def blocks(file: SpectrumFile, start: RunStart, block: int) -> Iterator[SpectraB
     widest = max(array.dtype.itemsize * array.shape[1] for array in file.counts.values())
     block = max(1, min(block, MAX_BUFFER_BYTES // widest))
     geometry = ScanGeometry(start.scan)
+    schema = start.schema
     dwell_ns = (start.scan.dwell_s or 0.0) * 1e9
     for seq, first in enumerate(range(0, file.pixels, block), start=1):
         stop = min(first + block, file.pixels)
@@ -75,7 +76,7 @@ def blocks(file: SpectrumFile, start: RunStart, block: int) -> Iterator[SpectraB
             run=start.run,
             seq=seq,
             t_ns=start.t_ns + round(stop * dwell_ns),
-            schema=start.schema,
+            schema=schema,
             first=first,
             counts={name: array[chosen] for name, array in file.counts.items()},
             pixels=positions.astype(np.uint32) if listed else None,
