@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.models.conftest import parse_graph
 
-from support.packages import expected_answer, make_package, make_spectra
+from support.packages import expected_answer, make_package, make_spectra, replace_graph
 from zeroloss.models import (
     InferenceError,
     ModelSession,
@@ -157,6 +158,56 @@ def test_counts_of_any_layout_and_type(session: ModelSession) -> None:
     expected = session.run(counts, 100.0, 1.0)["probability"].tobytes()
     for same in (np.asfortranarray(counts), counts.astype(np.uint16), counts.astype(np.float64)):
         assert session.run(same, 100.0, 1.0)["probability"].tobytes() == expected
+
+
+def test_only_what_is_wanted_is_answered_with_the_same_bits(session: ModelSession) -> None:
+    counts = noisy(11)
+    everything = session.run(counts, 100.0, 1.0)
+    for wanted in (["spread"], ["probability"], ["spread", "probability"], []):
+        answer = session.run(counts, 100.0, 1.0, wanted)
+        assert set(answer) == set(wanted)
+        for name, values in answer.items():
+            assert values.tobytes() == everything[name].tobytes()
+    with pytest.raises(InferenceError, match="tiny has no output colour; it has probability, spre"):
+        session.run(counts, 100.0, 1.0, ["probability", "colour"])
+
+
+def spectral(tmp_path: Path, graph: object = None) -> ModelSession:
+    """A session whose second output is a spectrum."""
+    changes = {"outputs.0.uncertainty": None, "outputs.1.kind": "spectrum"}
+    folder = make_package(tmp_path, name="spectral", changes=changes)
+    if graph is not None:
+        replace_graph(folder, graph)
+    return ModelSession(load_package(folder))
+
+
+def test_a_spectrum_is_computed_only_where_it_is_wanted(tmp_path: Path) -> None:
+    # The spread has its size only for spectra of 4 channels.
+    graph = parse_graph(
+        plain("""
+            probability = Expand (half, size)
+            spread = Reshape (counts, size)
+        """)
+    )
+    session = spectral(tmp_path, graph)
+    assert set(session.run(np.ones((3, 4)), 0.0, 1.0)) == {"probability", "spread"}
+    for n in (1, 20):
+        answer = session.run(np.ones((n, 9)), 0.0, 1.0, ["probability"])
+        assert answer["probability"].tolist() == [[0.5] * 4] * n
+    for wanted in (None, ["spread"], ["probability", "spread"]):
+        with pytest.raises(InferenceError, match="the graph failed"):
+            session.run(np.ones((1, 9)), 0.0, 1.0, wanted)
+    with pytest.raises(InferenceError, match="the graph failed"):
+        session.warm_up(9)
+    session.warm_up(4)
+    assert list(session.timings) == [8]
+
+
+def test_a_map_has_the_same_bits_as_a_look_at_the_spectrum(tmp_path: Path) -> None:
+    session, counts = spectral(tmp_path), noisy(11)
+    everything = session.run(counts, 100.0, 1.0)
+    alone = session.run(counts, 100.0, 1.0, ["probability"])["probability"]
+    assert alone.tobytes() == everything["probability"].tobytes()
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,16 @@
 """Reads what must be known of an ONNX file before it is executed, without the onnx package.
 
-A walk over the protobuf wire format (https://protobuf.dev/programming-guides/encoding) along the
-field numbers of onnx.proto: the opset, and whether a tensor keeps its values outside the file.
+A walk along the field numbers of onnx.proto: the opset, and whether a tensor keeps its values
+outside the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+from ._protobuf import NotProtobufError, fields
 from .errors import PackageError
 
 MAX_DEPTH = 64
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _EXTERNAL = 1
 
 # Field numbers of onnx.proto: message -> {field: message inside it}.
@@ -38,10 +36,6 @@ _TENSOR_EXTERNAL_DATA = 13
 _TENSOR_DATA_LOCATION = 14
 
 
-class _NotProtobufError(ValueError):
-    pass
-
-
 def check_onnx(data: bytes) -> int:
     """The opset of the standard operators that an ONNX file imports.
 
@@ -51,14 +45,14 @@ def check_onnx(data: bytes) -> int:
     graphs = 0
     view = memoryview(data)
     try:
-        for field, value in _fields(view):
+        for field, value in fields(view):
             if field == _OPSET_IMPORT and isinstance(value, memoryview):
                 version = _standard_opset(value)
                 opset = version if version is not None else opset
             if field == 7:
                 graphs += 1
         _refuse_external(view, _MODEL, 0)
-    except _NotProtobufError as error:
+    except NotProtobufError as error:
         raise PackageError(f"is not an ONNX file: {error}") from None
     if graphs != 1 or opset is None:
         raise PackageError("is not an ONNX file: it holds no graph or no opset")
@@ -67,7 +61,7 @@ def check_onnx(data: bytes) -> int:
 
 def _standard_opset(view: memoryview) -> int | None:
     domain, version = b"", None
-    for field, value in _fields(view):
+    for field, value in fields(view):
         if field == 1 and isinstance(value, memoryview):
             domain = bytes(value)
         elif field == 2 and isinstance(value, int):
@@ -79,7 +73,7 @@ def _refuse_external(view: memoryview, message: int, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise PackageError(f"nests its graphs deeper than {MAX_DEPTH} levels")
     inside = _INSIDE[message]
-    for field, value in _fields(view):
+    for field, value in fields(view):
         if message == _TENSOR and (
             field == _TENSOR_EXTERNAL_DATA
             or (field == _TENSOR_DATA_LOCATION and value == _EXTERNAL)
@@ -89,38 +83,3 @@ def _refuse_external(view: memoryview, message: int, depth: int) -> None:
             )
         if field in inside and isinstance(value, memoryview):
             _refuse_external(value, inside[field], depth + 1)
-
-
-def _fields(view: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Field numbers and values: integers as they are, everything with a length as its bytes."""
-    at = 0
-    while at < len(view):
-        key, at = _varint(view, at)
-        field, kind = key >> 3, key & 7
-        if kind == _VARINT:
-            number, at = _varint(view, at)
-            yield field, number
-            continue
-        if kind == _BYTES:
-            length, at = _varint(view, at)
-        elif kind in (_FIXED32, _FIXED64):
-            length = 4 if kind == _FIXED32 else 8
-        else:
-            raise _NotProtobufError(f"field of unknown kind {kind} at byte {at}")
-        if field == 0 or length > len(view) - at:
-            raise _NotProtobufError(f"field {field} of {length} bytes at byte {at} is cut off")
-        yield field, view[at : at + length]
-        at += length
-
-
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(view):
-            raise _NotProtobufError("it ends in the middle of a number")
-        byte = view[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise _NotProtobufError(f"number too long at byte {at}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,10 @@ import numpy.typing as npt
 from zeroloss.wire import OutputInfo, PackageInfo
 
 from .errors import InferenceError, PackageError
-from .manifest import INPUT_NAMES
+from .manifest import INPUT_NAMES, Output, Takes
 from .package import ModelPackage
 from .provider import EP_NAMES, Provider, one_line, open_session
+from .pruning import prune
 
 Floats = npt.NDArray[np.float32]
 
@@ -27,9 +28,12 @@ _COUNTS, _OFFSET, _SCALE = INPUT_NAMES
 class ModelSession:
     """One model package, open on one execution provider.
 
+    A package with outputs of kind `spectrum` is opened twice: as it is, and without what only they
+    need, for maps, which are asked for at every pixel.
+
     `run` may be called from several threads at once. `provider` is the name of the execution
     provider that really runs the graph, `precision` that of the graph, `timings` the median
-    seconds of one batch per bucket since the last `warm_up`.
+    seconds of one batch per bucket, without spectra, since the last `warm_up`.
 
     Raises `ProviderError` when the provider asked for is not there, `PackageError` when the graph
     does not keep the contract of its manifest, `InstallError` without a sound ONNX Runtime.
@@ -41,19 +45,22 @@ class ModelSession:
         self.package = package
         self.precision: str = package.manifest.graph.precision
         self.timings: dict[int, float] = {}
-        try:
-            self._session, self.provider = open_session(package.read_graph(), provider, threads)
-        except PackageError as error:
-            text = str(error)
-            known = text.startswith("model package")
-            raise PackageError(text if known else f"{self._named}: {text}") from error
+        graph = package.read_graph()
+        self._session, self.provider = self._open(graph, provider, threads)
         self._check_graph()
+        names = [item.name for item in package.manifest.outputs]
+        light = [item.name for item in package.manifest.outputs if item.kind != "spectrum"]
+        self._light_names = frozenset(light or names)
+        self._light_session = self._session
+        if len(self._light_names) < len(names):
+            resolved = next(key for key, name in EP_NAMES.items() if name == self.provider)
+            without = prune(graph, self._light_names)
+            self._light_session, _ = self._open(without, cast(Provider, resolved), threads)
         buckets = package.manifest.buckets
         on_cpu = self.provider == EP_NAMES["cpu"]
         self.buckets: tuple[int, ...] = (buckets.cpu,) if on_cpu else tuple(sorted(buckets.gpu))
         """Batch sizes that are executed, rising; on a CPU there is one, so that a spectrum gives
         the same bits in whatever company it comes."""
-        self._names = [output.name for output in package.manifest.outputs]
 
     @property
     def smallest_bucket(self) -> int:
@@ -71,8 +78,7 @@ class ModelSession:
 
         Raises `InferenceError` when the model does not take that many channels or the graph fails.
         """
-        begin, end = self.package.manifest.takes.window_ev
-        scale = (end - begin) / channels
+        begin, scale = trial_axis(self.package.manifest.takes, channels)
         # A falling background as in a real spectrum: some operators are slower on zeros or NaN.
         spectrum = (1e4 * np.linspace(1.0, 3.0, channels) ** -3).astype(np.float32)
         timings: dict[int, float] = {}
@@ -81,9 +87,11 @@ class ModelSession:
             seconds = []
             for _ in range(WARM_UP_RUNS):
                 started = time.perf_counter()
-                self.run(counts, begin, scale)
+                self.run(counts, begin, scale, self._light_names)
                 seconds.append(time.perf_counter() - started)
             timings[bucket] = median(seconds)
+            if self._light_session is not self._session:
+                self.run(counts, begin, scale)
         self.timings = timings
 
     def run(
@@ -91,42 +99,43 @@ class ModelSession:
         counts: npt.ArrayLike,
         offset_ev: float | npt.ArrayLike,
         scale_ev: float | npt.ArrayLike,
+        outputs: Collection[str] | None = None,
     ) -> dict[str, Floats]:
         """The outputs of the graph, by name, float32 [n, *shape], for `counts` [n, channels].
 
         A channel that is NaN was not measured. `offset_ev` (energy loss at the centre of channel 0)
         and `scale_ev` (eV per channel, > 0) are one number for all spectra or one each [n].
+        `outputs` are those wanted, all by default; spectra are computed only where one is wanted.
         Output values that are not finite come back as NaN; counting them is left to the caller.
-        Raises `InferenceError` for spectra the model cannot take and when the graph fails.
+        Raises `InferenceError` for spectra the model cannot take, outputs that it does not have,
+        and when the graph fails.
         """
+        wanted = self._wanted(outputs)
         rows = self._rows(counts)
         n = len(rows)
         offsets = _per_spectrum(_OFFSET, offset_ev, n)
         scales = _per_spectrum(_SCALE, scale_ev, n)
         if not (scales > 0).all():
             raise InferenceError(f"scale_ev must be above 0 eV per channel, got {scales.min():g}")
-        outputs = {
-            item.name: np.empty((n, *item.shape), np.float32)
-            for item in self.package.manifest.outputs
-        }
-        for first, used, bucket in _batches(n, self.buckets):
+        answers = {item.name: np.empty((n, *item.shape), np.float32) for item in wanted}
+        for first, used, bucket in _batches(n, self.buckets) if wanted else ():
             part = slice(first, first + used)
             batch = {
                 _COUNTS: _padded(rows[part], bucket),
                 _OFFSET: _padded(offsets[part], bucket),
                 _SCALE: _padded(scales[part], bucket),
             }
-            for name, values in zip(self._names, self._execute(batch), strict=True):
-                expected = (bucket, *outputs[name].shape[1:])
+            for name, values in zip(answers, self._execute(list(answers), batch), strict=True):
+                expected = (bucket, *answers[name].shape[1:])
                 if values.shape != expected:
                     raise InferenceError(
                         f"{self._named}: output {name} came as {list(values.shape)}, the manifest "
                         f"promises {list(expected)}"
                     )
-                outputs[name][part] = values[:used]
-        for values in outputs.values():
+                answers[name][part] = values[:used]
+        for values in answers.values():
             values[~np.isfinite(values)] = np.nan
-        return outputs
+        return answers
 
     def info(self, range_name: str) -> PackageInfo:
         """What published maps say of this model on the energy range of that name."""
@@ -145,6 +154,24 @@ class ModelSession:
     def _named(self) -> str:
         return f"model package {self.package.folder}"
 
+    def _open(self, graph: bytes, provider: Provider, threads: int) -> tuple[Any, str]:
+        try:
+            return open_session(graph, provider, threads)
+        except PackageError as error:
+            raise PackageError(f"{self._named}: {error}") from error
+
+    def _wanted(self, outputs: Collection[str] | None) -> list[Output]:
+        known = self.package.manifest.outputs
+        if outputs is None:
+            return list(known)
+        unknown = set(outputs).difference(item.name for item in known)
+        if unknown:
+            raise InferenceError(
+                f"the model {self.package.name} has no output {min(unknown)}; it has "
+                f"{', '.join(item.name for item in known)}"
+            )
+        return [item for item in known if item.name in outputs]
+
     def _rows(self, counts: npt.ArrayLike) -> Floats:
         rows = np.ascontiguousarray(counts, dtype=np.float32)
         most = self.package.manifest.takes.max_channels
@@ -155,9 +182,11 @@ class ModelSession:
             )
         return rows
 
-    def _execute(self, batch: dict[str, Floats]) -> list[Floats]:
+    def _execute(self, names: list[str], batch: dict[str, Floats]) -> list[Floats]:
+        light = self._light_names.issuperset(names)
+        session = self._light_session if light else self._session
         try:
-            values: list[Floats] = self._session.run(self._names, batch)
+            values: list[Floats] = session.run(names, batch)
         # The errors of the runtime share no base class.
         except Exception as error:
             raise InferenceError(
@@ -198,6 +227,12 @@ class ModelSession:
                     f"{self._named}: {what} {item.name} has the shape {item.shape}, expected "
                     f"{wanted}"
                 )
+
+
+def trial_axis(takes: Takes, channels: int) -> tuple[float, float]:
+    """Offset and scale, eV, of an axis of that many channels that a model is tried on."""
+    begin, end = takes.window_ev
+    return begin, (end - begin) / channels
 
 
 def _fits(shape: list[Any], expected: tuple[int | None, ...], symbolic_ok: bool) -> bool:
