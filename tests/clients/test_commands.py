@@ -146,6 +146,19 @@ def test_the_speed_of_a_replay(tmp_path):
     assert [item.due_s for item in RecordedSource(folder, speed=None)] == [0.0, 0.0]
 
 
+def test_text_is_replayed_with_an_axis_given_by_hand(tmp_path, capsys):
+    path = tmp_path / "line.txt"
+    np.savetxt(path, np.arange(24).reshape(3, 8))
+    options = ["--offset-ev", "500", "--scale-ev", "0.5"]
+    with Receiver() as receiver:
+        assert main(["replay", str(path), "--speed", "max", *options, *to(receiver)]) == 0
+        (energy,) = receiver.run.start.ranges
+    assert (energy.offset_ev, energy.scale_ev, energy.size) == (500.0, 0.5, 8)
+    _, folder = record(tmp_path, [(0, TOTAL)])
+    assert main(["replay", str(folder), *options]) == 2
+    assert "holds its own energy axis" in capsys.readouterr().err
+
+
 def test_files_are_replayed_as_ranges_of_one_scan(tmp_path):
     for name, offset in (("low", -10.0), ("core", 500.0)):
         energy = offset + 0.5 * np.arange(200)

@@ -176,6 +176,22 @@ def test_text_file(identify, tmp_path):
     assert "N 0.99" in output
 
 
+def test_rows_of_counts_with_an_axis_given_by_hand(identify, tmp_path):
+    np.savetxt(tmp_path / "rows.txt", make_spectra([["N"], ["C"]]))
+    code, output, rows = identify("rows.txt", "--offset-ev", "100", "--scale-ev", "1")
+    assert code == 0
+    assert [row[0] for row in rows[1:]] == ["rows.txt[0,0]", "rows.txt[0,1]"]
+    assert "was given by hand" in output
+    assert identify("rows.txt")[0] == 2
+    code, output, _ = identify("rows.txt", "--offset-ev", "-4.5")
+    assert code == 2
+    assert "--scale-ev is missing" in output
+    spectra = write_npz(tmp_path / "s.npz", make_spectra([["C"]]))
+    code, output, _ = identify(spectra, "--offset-ev", "100", "--scale-ev", "1")
+    assert code == 2
+    assert "give none" in output
+
+
 def test_threshold(identify, tmp_path):
     path = write_npz(tmp_path / "s.npz", make_spectra([["C"]]))
     assert "C 0.99" in identify(path)[1]

@@ -82,6 +82,14 @@ def test_a_file_that_is_no_spectrum_image_is_one_sentence(
     assert "notes.txt" in said
 
 
+def test_a_line_of_pixels_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    package = make_package(tmp_path / "models", labels=ELEMENTS)
+    line = tmp_path / "line_100eV_999eV.txt"
+    np.savetxt(line, counts_at(range(3)), delimiter="\t")
+    assert run_map(line, package.parent, tmp_path / "maps.hspy") == 0
+    assert "3 of 3 spectra mapped" in capsys.readouterr().out
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
 def test_a_disk_that_is_full_is_one_sentence(tmp_path: Path, scan: Path) -> None:
     package = make_package(tmp_path / "models", labels=ELEMENTS)

@@ -10,14 +10,16 @@ HELP = "play a recording or a spectrum file into a daemon"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Flags: what to play, how fast, and the way to the daemon."""
+    from zeroloss.recording.spectrum_files import add_axis_flags
+
     from ._sending import add_sender_flags
     from .microscope import seconds
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
         "Play a recording (the folder of a run, or one .mcap segment), or any file that\n"
-        "RosettaSciIO reads (.dm3 .dm4 .hspy .msa .emd .ser ...), through the network into a\n"
-        "daemon. Several files are several energy ranges of the same pixels.\n"
+        "RosettaSciIO reads (.dm3 .dm4 .hspy .msa .emd .ser ...), or text with spectra, through\n"
+        "the network into a daemon. Several files are several energy ranges of the same pixels.\n"
         "Exit code: 0 when the daemon has every spectrum, 1 when not, 130 after Ctrl-C."
     )
     parser.epilog = (
@@ -51,6 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="keep the recording's run uid: a daemon that knows the run takes it as the same",
     )
+    add_axis_flags(parser)
     add_sender_flags(parser)
 
 
@@ -71,17 +74,28 @@ def run(args: argparse.Namespace) -> int:
     """Play everything once and repair what is missing."""
     import sys
 
+    from zeroloss.recording.spectrum_files import axis_given, is_recording
+
     from ..microscope.replay import FileSource, RecordedSource
     from ._sending import make_sender, send_run
 
     first: Path = args.paths[0]
     source: RecordedSource | FileSource
-    if first.suffix == ".mcap" or (first.is_dir() and any(first.glob("*.mcap"))):
+    axis = axis_given(args)
+    if is_recording(first):
         if len(args.paths) > 1:
             raise ReplayError("one recording at a time; several paths are for files of one scan")
+        if axis is not None:
+            raise ReplayError(f"{first.name}: a recording holds its own energy axis: give none")
         source = RecordedSource(first, speed=args.speed, same_run=args.same_run)
     else:
-        source = FileSource(args.paths, names=args.range_name, dwell_s=args.dwell, speed=args.speed)
+        source = FileSource(
+            args.paths,
+            names=args.range_name,
+            axis=axis,
+            dwell_s=args.dwell,
+            speed=args.speed,
+        )
         for note in source.file.notes:
             print(f"{first.name}: {note}", file=sys.stderr)
     code = send_run(source, make_sender(source, args), patience_s=args.patience, ended=source.ended)

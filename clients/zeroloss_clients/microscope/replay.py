@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from zeroloss.recording import RecordedRun, RecordingError
-from zeroloss.recording.spectrum_files import SpectrumFile, read_spectrum_file, run_start
+from zeroloss.recording.spectrum_files import Axis, SpectrumFile, read_spectrum_file, run_start
 from zeroloss.scan import IntervalSet, ScanGeometry
 from zeroloss.wire import RUN_BYTES, RunEnd, RunStart, SpectraBlock
 from zeroloss.wire.limits import MAX_BUFFER_BYTES
@@ -93,8 +93,9 @@ def _part(block: SpectraBlock, begin: int, end: int) -> Readout:
 class FileSource:
     """Files of spectra (several: several energy ranges of the same pixels) as a timed acquisition.
 
-    `names` name the ranges; `dwell_s` defaults to what the file says, and where it says nothing,
-    or with `speed` None, spectra go as fast as possible. Raises `SpectrumFileError`.
+    `names` name the ranges; `axis` is that of text with counts only; `dwell_s` defaults to what
+    the file says, and where it says nothing, or with `speed` None, spectra go as fast as possible.
+    Raises `SpectrumFileError`.
     """
 
     ended: RunEnd | None = None
@@ -104,10 +105,11 @@ class FileSource:
         paths: Sequence[Path],
         *,
         names: Sequence[str] | None = None,
+        axis: Axis | None = None,
         dwell_s: float | None = None,
         speed: float | None = 1.0,
     ) -> None:
-        self.file: SpectrumFile = read_spectrum_file(*paths, names=names)
+        self.file: SpectrumFile = read_spectrum_file(*paths, names=names, axis=axis)
         self.start = run_start(self.file, t_ns=time.time_ns(), dwell_s=dwell_s)
         self.total = self.file.pixels
         self._geometry = ScanGeometry(self.start.scan)

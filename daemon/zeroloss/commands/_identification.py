@@ -21,6 +21,7 @@ from rich.table import Table
 from zeroloss.models import ModelSession, ModelStore, PackageError, Provider
 from zeroloss.pipeline import mask_invalid
 from zeroloss.recording.spectrum_files import (
+    Axis,
     SpectrumFileError,
     read_spectrum_collection,
     read_spectrum_file,
@@ -104,14 +105,19 @@ class Identifier:
         return Answer(outputs[self._output], spread)
 
 
-def read(path: Path, modality: str, *, mean: bool) -> list[Spectra]:
-    """All spectra of a file, masked; `SpectrumFileError` where it cannot be used."""
+def read(path: Path, modality: str, *, mean: bool, given: Axis | None = None) -> list[Spectra]:
+    """All spectra of a file, masked; `SpectrumFileError` where it cannot be used.
+
+    `given` is the energy axis of text that holds counts only.
+    """
     if path.suffix.lower() == ".npz":
+        if given is not None:
+            raise SpectrumFileError(f"{path.name}: it holds the axis of every spectrum: give none")
         return [
             _masked(item.name, item.axis, item.counts[np.newaxis], [item.name], None, ())
             for item in read_spectrum_collection(path)
         ]
-    file = read_spectrum_file(path)
+    file = read_spectrum_file(path, axis=given)
     if file.modality != modality:
         raise SpectrumFileError(f"{path.name}: {file.modality} spectra; the model takes {modality}")
     energy = file.ranges[0]
@@ -205,6 +211,7 @@ def identify_files(
     paths: Sequence[Path],
     *,
     csv_path: Path | None,
+    axis: Axis | None,
     mean: bool,
     share: float,
     console: Console,
@@ -225,7 +232,7 @@ def identify_files(
         total = 0
         for path in paths:
             try:
-                groups = read(path, identifier.takes.modality, mean=mean)
+                groups = read(path, identifier.takes.modality, mean=mean, given=axis)
             except SpectrumFileError as error:
                 failures.append(str(error))
                 failed += 1

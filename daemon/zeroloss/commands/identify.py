@@ -12,12 +12,16 @@ DEFAULT_MODEL = "elements"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Flags: the files, the model, and where the probabilities go."""
+    from zeroloss.recording.spectrum_files import add_axis_flags
+
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
         "Identify the elements in spectra, line scans and spectrum images.\n\n"
         "FILE is whatever RosettaSciIO reads (.dm3 .dm4 .hspy .msa ...), text with two columns\n"
-        "(energy in eV, counts), or an .npz of many spectra with the arrays ids, offsets, energy\n"
-        "and counts, where spectrum i is [offsets[i]:offsets[i+1]].\n\n"
+        "(energy in eV, counts) or rows of counts, or an .npz of many spectra with the arrays\n"
+        "ids, offsets, energy and counts, where spectrum i is [offsets[i]:offsets[i+1]].\n"
+        "The axis of rows of counts is that of the file name (_m4d054eV_45d471eV) or of the flags\n"
+        "--offset-ev and --scale-ev.\n\n"
         "Every spectrum and every pixel is identified by itself. The table has one line per\n"
         "spectrum and one per image; an element counts as detected in an image when it passes\n"
         "the threshold in at least 1 % of the pixels (see --detect-share). With --mean an image\n"
@@ -67,22 +71,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="cpu",
         help="where the model runs (default: cpu)",
     )
+    add_axis_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Identify everything; 0 when all spectra were, 1 when some were not, 2 when none was."""
     from rich.console import Console
 
+    from zeroloss.recording.spectrum_files import axis_given
+
     from ._identification import Identifier, IdentifyError, identify_files
 
     for name, value in (("--threshold", args.threshold), ("--detect-share", args.detect_share)):
         if value is not None and not 0 < value <= 1:
             raise IdentifyError(f"{name} {value:g}: expected a number above 0, at most 1")
+    axis = axis_given(args)
     identifier = Identifier(args.model, args.models, args.provider, args.threshold)
     return identify_files(
         identifier,
         args.files,
         csv_path=args.csv,
+        axis=axis,
         mean=args.mean,
         share=args.detect_share,
         console=Console(),

@@ -15,6 +15,7 @@ HELP = "map a spectrum image file: elements with probability, spread and coverag
 def configure(parser: argparse.ArgumentParser) -> None:
     """Flags: the files, where the map goes, and the daemon's own options."""
     from zeroloss.config import add_flags
+    from zeroloss.recording.spectrum_files import add_axis_flags
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
@@ -31,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, help="the map file to write (default: FILE-maps.hspy in this folder)"
     )
     parser.add_argument("--force", action="store_true", help="overwrite an existing map file")
+    add_axis_flags(parser)
     add_flags(parser, skip=frozenset({"stream", "outputs", "recording"}))
 
 
@@ -41,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     from zeroloss.config import Config, ConfigError, Outputs, Recording, load_config
     from zeroloss.logs import set_up_logging
-    from zeroloss.recording.spectrum_files import read_spectrum_file
+    from zeroloss.recording.spectrum_files import axis_given, read_spectrum_file
     from zeroloss.service import MAPS_NAME, Daemon, Finished
     from zeroloss.sources import FileSource
 
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{out} exists: name another --out or add --force")
     if not out.parent.is_dir():
         raise ConfigError(f"cannot write {out}: there is no folder {out.parent}")
-    file = read_spectrum_file(*args.files)
+    file = read_spectrum_file(*args.files, axis=axis_given(args))
     console = Console()
     for note in file.notes:
         console.print(f"note: {note}", style="yellow")

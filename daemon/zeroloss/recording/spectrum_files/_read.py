@@ -18,16 +18,20 @@ from ._errors import SpectrumFileError
 from ._rosetta import read_rosetta
 from ._signal import Signal
 from ._spectra import Counts, SpectrumFile
-from ._text import TEXT_SUFFIXES, read_text
+from ._text import TEXT_SUFFIXES, Axis, read_text
 
 
-def read_spectrum_file(*paths: Path, names: Sequence[str] | None = None) -> SpectrumFile:
+def read_spectrum_file(
+    *paths: Path, names: Sequence[str] | None = None, axis: Axis | None = None
+) -> SpectrumFile:
     """Read a file of spectra; several paths are several energy ranges of the same pixels.
 
     Reads what RosettaSciIO reads (.dm3 .dm4 .hspy .msa .emd .ser ...; the extra `hyperspy`), and
-    text with two columns (energy in eV, counts). `names` are the names of the ranges in the order
-    of the paths; else a range that holds 0 eV is `low_loss`, any other `core_loss`, and an X-ray
-    spectrum `edx`. Raises `SpectrumFileError`, one sentence, for whatever cannot be used.
+    text: two columns (energy in eV, counts), or rows of counts, a spectrum each, whose axis stands
+    in the file name (`_m4d054eV_45d471eV`) or is given as `axis` (offset_ev, scale_ev). `names` are
+    the names of the ranges in the order of the paths; else a range that holds 0 eV is `low_loss`,
+    any other `core_loss`, and an X-ray spectrum `edx`. Raises `SpectrumFileError`, one sentence,
+    for whatever cannot be used.
     """
     if not paths:
         raise SpectrumFileError("no file to read")
@@ -35,14 +39,16 @@ def read_spectrum_file(*paths: Path, names: Sequence[str] | None = None) -> Spec
         raise SpectrumFileError(f"{len(paths)} files: at most {MAX_RANGES} ranges of one scan")
     if names is not None and len(names) != len(paths):
         raise SpectrumFileError(f"{len(names)} names of ranges for {len(paths)} files")
-    files = [_read_one(Path(path)) for path in paths]
+    if axis is not None and len(paths) > 1:
+        raise SpectrumFileError(f"one energy axis for {len(paths)} files: put it into their names")
+    files = [_read_one(Path(path), axis) for path in paths]
     for index, file in enumerate(files):
         name = _guess_name(file) if names is None else names[index]
         files[index] = _renamed(file, name)
     return files[0] if len(files) == 1 else _joined(files)
 
 
-def _read_one(path: Path) -> SpectrumFile:
+def _read_one(path: Path, axis: Axis | None) -> SpectrumFile:
     try:
         if not path.exists():
             raise SpectrumFileError("no such file")
@@ -50,9 +56,13 @@ def _read_one(path: Path) -> SpectrumFile:
             raise SpectrumFileError("a folder without a recording in it: expected a file, or a run")
         if path.is_file() and path.stat().st_size == 0:
             raise SpectrumFileError("the file is empty")
-        is_text = path.suffix.lower().lstrip(".") in TEXT_SUFFIXES
-        signals = read_text(path) if is_text else read_rosetta(path)
-        return _as_file(path, signals)
+        if path.suffix.lower().lstrip(".") in TEXT_SUFFIXES:
+            return _as_file(path, *read_text(path, axis))
+        if axis is not None:
+            raise SpectrumFileError(
+                "such a file holds its own energy axis: give one for text with rows of counts only"
+            )
+        return _as_file(path, read_rosetta(path), [])
     except (SpectrumFileError, AxisError) as error:
         raise SpectrumFileError(f"{path.name or path}: {error}") from None
     except OSError as error:
@@ -106,8 +116,9 @@ def _grid(signal: Signal, energy: int) -> _Grid:
     return _Grid(counts, shape, step, unit)
 
 
-def _as_file(path: Path, signals: Sequence[Signal]) -> SpectrumFile:
-    signal, notes = _choose(signals)
+def _as_file(path: Path, signals: Sequence[Signal], known: Sequence[str]) -> SpectrumFile:
+    signal, left_out = _choose(signals)
+    notes = [*known, *left_out]
     assert signal.energy is not None
     described = signal.axes[signal.energy]
     axis = described.energy_axis()
