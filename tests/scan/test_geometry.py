@@ -87,3 +87,18 @@ def test_a_list_carries_its_own_pixels():
     assert geometry.pass_of([0, 5, 99]).tolist() == [0, 0, 0]
     with pytest.raises(ValueError, match="carries its pixels"):
         geometry.pixel_of([0])
+
+
+@given(plans(), st.data())
+def test_pixels_lead_back_to_their_positions(plan, data):
+    geometry = ScanGeometry(plan)
+    asked = data.draw(st.lists(st.integers(0, geometry.pixels - 1), unique=True))
+    positions = geometry.positions_of(np.array(asked, np.uint32))
+    scanned = [pixel for pixel in asked if pixel in inside(plan)]
+    assert geometry.pixel_of(positions).tolist() == scanned
+    assert all(0 <= position < geometry.per_pass for position in positions)
+
+
+def test_a_listed_scan_has_no_positions_of_pixels():
+    with pytest.raises(ValueError, match="carries its pixels"):
+        ScanGeometry(ScanPlan(shape=(2, 2), pattern="list")).positions_of(np.zeros(1, np.uint32))

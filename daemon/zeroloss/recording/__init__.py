@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from ._errors import RecordingError
+from ._location import BlockReader, Location
+from .block_index import BlockIndex, IndexedBlock, IndexedSpectra
 from .recorded_run import RecordedMessage, RecordedRun, find_runs
 from .recorder import Recorder, prepare_folder
 
 __all__ = [
+    "BlockIndex",
+    "BlockReader",
+    "IndexedBlock",
+    "IndexedSpectra",
+    "Location",
     "RecordedMessage",
     "RecordedRun",
     "Recorder",

@@ -57,12 +57,17 @@ _SUMMARY = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class RawMessage:
-    """One recorded message, undecoded; `sequence` counts within its segment from 0."""
+    """One recorded message, undecoded; `sequence` counts within its segment from 0.
+
+    `offset` and `nbytes` are where its chunk begins in the file, and how long it is.
+    """
 
     channel: int
     sequence: int
     received_ns: int
     payload: bytes
+    offset: int
+    nbytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,15 @@ def read_segment(
             yield from messages
         if not _is_records(file, good, size, open_end=last):
             damaged(_hole(path, good, size))
+
+
+def read_chunk(file: BufferedReader, offset: int) -> bytes | None:
+    """The payload of the message whose chunk begins at `offset`, or None where it is damaged."""
+    size = os.fstat(file.fileno()).st_size
+    file.seek(offset)
+    head = _head(file.read(_PEEK), offset, size)
+    messages = None if head is None else _messages(file, head)
+    return messages[0].payload if messages else None
 
 
 def _hole(path: Path, begin: int, end: int) -> str:
@@ -176,7 +190,14 @@ def _messages(file: BufferedReader, head: _Head) -> list[RawMessage] | None:
     except (McapError, ValueError, OverflowError, struct.error):
         return None
     return [
-        RawMessage(item.channel_id, item.sequence, item.log_time, item.data)
+        RawMessage(
+            item.channel_id,
+            item.sequence,
+            item.log_time,
+            item.data,
+            head.data_at - _CHUNK.size,
+            _CHUNK.size + head.data_bytes,
+        )
         for item in records
         if isinstance(item, Message)
     ]

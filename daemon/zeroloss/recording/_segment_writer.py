@@ -13,6 +13,7 @@ from mcap.writer import CompressionType, Writer
 from zeroloss.wire import Heartbeat, Part, RunEnd, RunStart, SpectraBlock
 
 from ._framing import pack
+from ._location import Location
 
 PROFILE = "zeroloss"
 CHANNELS = {RunStart.KIND: 1, SpectraBlock.KIND: 2, Heartbeat.KIND: 3, RunEnd.KIND: 4, "other": 5}
@@ -98,12 +99,12 @@ class Segment:
         """Bytes of the file so far."""
         return self._file.tell()
 
-    def write(self, parts: Sequence[Part], received_ns: int) -> None:
-        """Append one message; an `OSError` leaves the file as it was before."""
+    def write(self, parts: Sequence[Part], received_ns: int) -> Location:
+        """Append one message and tell where; an `OSError` leaves the file as it was before."""
         kind = bytes(parts[0]).partition(b"/")[0].decode("ascii", "replace")
-        self._append(kind, parts, received_ns)
+        return self._append(kind, parts, received_ns)
 
-    def _append(self, kind: str, parts: Sequence[Part], received_ns: int) -> None:
+    def _append(self, kind: str, parts: Sequence[Part], received_ns: int) -> Location:
         payload = pack(parts)
         before = self._file.tell()
         try:
@@ -120,6 +121,7 @@ class Segment:
             self._file.cut(before)
             raise
         self.messages += 1
+        return Location(self.path, before, self._file.tell() - before)
 
     def sync(self) -> None:
         """Wait until what was written is on the disk itself; nothing on a closed segment."""

@@ -18,6 +18,7 @@ from zeroloss.wire import (
 
 from ._errors import RecordingError
 from ._framing import unpack
+from ._location import Location
 from ._segment_reader import RawMessage, read_segment
 from ._segment_writer import CHANNELS
 
@@ -27,11 +28,13 @@ MAX_DAMAGE = 1000
 
 @dataclass(frozen=True, slots=True)
 class RecordedMessage:
-    """One message of a run: when it was received (ns of the UTC epoch), its frames, its meaning."""
+    """One message of a run: when it was received (ns of the UTC epoch), its frames, its meaning,
+    and where it lies."""
 
     received_ns: int
     parts: list[bytes]
     message: Message
+    location: Location
 
 
 def segment_paths(folder: Path) -> list[Path]:
@@ -89,10 +92,11 @@ class RecordedRun:
         return end
 
     def _messages(self, channels: frozenset[int]) -> Iterator[RecordedMessage]:
-        for head, raw in self._raw(channels):
-            if head:
+        for path, raw in self._raw(channels):
+            # Every segment begins with the run start again.
+            if raw.sequence == 0:
                 continue
-            item = self._decoded(raw)
+            item = self._decoded(path, raw)
             if item is None:
                 continue
             if item.message.run != self.run:
@@ -100,23 +104,24 @@ class RecordedRun:
                 continue
             yield item
 
-    def _raw(self, channels: frozenset[int]) -> Iterator[tuple[bool, RawMessage]]:
-        """Every message, and whether it is the run start at the head of its segment."""
+    def _raw(self, channels: frozenset[int]) -> Iterator[tuple[Path, RawMessage]]:
+        """Every message, and the segment it is in."""
         paths = segment_paths(self._path) if self._path.is_dir() else [self._path]
         for path in paths:
             last = path == paths[-1]
             try:
                 for raw in read_segment(path, self._note, channels=channels, last=last):
-                    yield raw.sequence == 0, raw
+                    yield path, raw
             except OSError as error:
                 raise RecordingError(
                     f"cannot read the recording {path}: {error.strerror or error}"
                 ) from error
 
-    def _decoded(self, raw: RawMessage) -> RecordedMessage | None:
+    def _decoded(self, path: Path, raw: RawMessage) -> RecordedMessage | None:
+        at = Location(path, raw.offset, raw.nbytes)
         try:
             parts = unpack(raw.payload)
-            return RecordedMessage(raw.received_ns, parts, decode(parts))
+            return RecordedMessage(raw.received_ns, parts, decode(parts), at)
         except WireError as error:
             self._note(f"a recorded message cannot be understood: {error}")
             return None
@@ -126,8 +131,8 @@ class RecordedRun:
             self._damage[sentence] = None
 
     def _find_start(self) -> tuple[RecordedMessage, RunStart]:
-        for _, raw in self._raw(frozenset({CHANNELS[RunStart.KIND]})):
-            item = self._decoded(raw)
+        for path, raw in self._raw(frozenset({CHANNELS[RunStart.KIND]})):
+            item = self._decoded(path, raw)
             if item is not None and isinstance(item.message, RunStart):
                 return item, item.message
         raise RecordingError(

@@ -15,6 +15,7 @@ from zeroloss import __version__
 from zeroloss.wire import Part, RunStart, encode
 
 from ._errors import RecordingError, cannot_write
+from ._location import Location
 from ._segment_writer import MAX_MESSAGES, Segment
 from .recorded_run import RecordedRun, segment_paths
 
@@ -76,11 +77,11 @@ class Recorder:
         )
         self._thread.start()
 
-    def write(self, parts: Sequence[Part], received_ns: int) -> None:
+    def write(self, parts: Sequence[Part], received_ns: int) -> Location:
         """Append the frames of one message, received at `received_ns` (ns of the UTC epoch).
 
-        Raises `RecordingError` when it cannot be written, `WireError` for frames beyond the caps
-        of the protocol.
+        Returns where they are to be read again. Raises `RecordingError` when it cannot be written,
+        `WireError` for frames beyond the caps of the protocol.
         """
         with self._lock:
             if self._failure is not None:
@@ -90,11 +91,12 @@ class Recorder:
                 full = self._segment.size + size > self._segment_bytes
                 if (full and self._segment.messages > 1) or self._segment.messages >= MAX_MESSAGES:
                     self._rotate(received_ns)
-                self._segment.write(parts, received_ns)
+                location = self._segment.write(parts, received_ns)
             except OSError as error:
                 raise self._fail(error) from error
             self._unsynced = True
             self.bytes_written = self._finished_bytes + self._segment.size
+            return location
 
     def close(self) -> None:
         """Finish the segment and force it to the disk; `RecordingError` where that fails."""

@@ -61,6 +61,19 @@ class ScanGeometry:
             column = np.where(row % 2 == 1, width - 1 - column, column)
         return ((y0 + row) * self.plan.shape[1] + x0 + column).astype(np.uint32)
 
+    def positions_of(self, pixels: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+        """Positions within one pass of those of these pixels that are scanned; not for a `list`."""
+        if self.per_pass is None:
+            raise ValueError("the pattern 'list' carries its pixels in each block")
+        y0, x0, height, width = self.region
+        row, column = np.divmod(pixels.astype(np.int64), self.plan.shape[1])
+        row, column = row - y0, column - x0
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        row, column = row[inside], column[inside]
+        if self.plan.pattern == "serpentine":
+            column = np.where(row % 2 == 1, width - 1 - column, column)
+        return row * width + column
+
     def pass_of(self, positions: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """The pass (0, 1, ...) of each position; 0 for the pattern `list`."""
         positions = np.asarray(positions, dtype=np.int64)
