@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
-import zeroloss
 from zeroloss.scan import Coverage
 from zeroloss.wire import LedgerTotals, layer_key
 from zeroloss.wire.fields import Scalar
 
-from ._careful_file import CarefulFile
+from ._hspy_file import FileAxis, HspyFile, new_hspy
 from ._metadata import about_layer, about_run, elements, general
-from ._tree import Tree, plain_key, plain_text, write_tree
+from ._tree import Tree
 from .errors import MapFileError
 from .store import DETECTED_SHARE, MapStore
 
-_FORMAT_VERSION = "3.1"
-"""The version of HyperSpy's file format whose layout is followed; later readers take it."""
 _CHUNK = 512
 """Longest edge of a stored tile in pixels."""
 
@@ -65,18 +60,9 @@ def write_hspy(
     Raises `MapFileError`; then no half file is left and an older file is untouched.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        try:
-            with CarefulFile(part, "x+") as sink:
-                with h5py.File(sink, "w") as file:
-                    for _ in _write(file, store, provenance, totals, detected, share):
-                        sink.check()
-                sink.check()
-                os.fsync(sink.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with new_hspy(path) as file:
+            _write(file, store, provenance, totals, detected, share)
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
         raise MapFileError(
@@ -86,24 +72,16 @@ def write_hspy(
 
 
 def _write(
-    file: h5py.File,
+    file: HspyFile,
     store: MapStore,
     provenance: Mapping[str, Scalar],
     totals: LedgerTotals,
     detected: Mapping[str, tuple[str, ...]],
     share: float,
-) -> Iterator[None]:
-    """Write signal by signal; yields after every image."""
-    file.attrs["file_format"] = "HyperSpy"
-    file.attrs["file_format_version"] = _FORMAT_VERSION
-    experiments = file.create_group("Experiments", track_order=True)
+) -> None:
     common = about_run(store, provenance, totals, detected, share)
+    tile = tuple(min(size, _CHUNK) for size in store.shape)
     for signal in _signals(store):
-        group = experiments.create_group(plain_key(signal.name))
-        group.attrs["package"] = "zeroloss"
-        group.attrs["package_version"] = zeroloss.__version__
-        _write_axes(group, store, signal)
-        yield from _write_data(group, store.shape, signal)
         title = store.start.title
         metadata: Tree = {
             **general(store, f"{title}: {signal.name}" if title else signal.name),
@@ -111,10 +89,14 @@ def _write(
             "Signal": {"signal_type": "", "quantity": signal.quantity},
             "Zeroloss": {**common, **signal.about, "labels": signal.labels},
         }
-        write_tree(group.create_group("metadata"), metadata)
-        write_tree(group.create_group("attributes"), {"_lazy": False, "ragged": False})
-        for empty in ("original_metadata", "learning_results"):
-            group.create_group(empty)
+        file.add(
+            signal.name,
+            _axes(store, signal),
+            ((index, signal.plane(index)) for index in product(*map(range, signal.dims))),
+            dtype=signal.dtype,
+            chunks=(*(1 for _ in signal.dims), *tile),
+            metadata=metadata,
+        )
 
 
 def _signals(store: MapStore) -> Iterator[_Signal]:
@@ -171,43 +153,14 @@ def _signals(store: MapStore) -> Iterator[_Signal]:
     )
 
 
-def _write_axes(group: h5py.Group, store: MapStore, signal: _Signal) -> None:
-    step = store.start.scan.step
-    scales = step if step is not None else (1.0, 1.0)
-    units = store.start.scan.step_unit if step is not None else "px"
+def _axes(store: MapStore, signal: _Signal) -> Iterator[FileAxis]:
     names = [f"index_{i}" for i in range(len(signal.dims))]
     if len(names) == 1:
         names = ["label" if signal.labels else "index"]
-    axes = [
-        (name, size, 1.0, "_None_", True) for name, size in zip(names, signal.dims, strict=True)
-    ]
-    axes += [
-        (name, size, scale, plain_text(units), False)
-        for name, size, scale in zip(("y", "x"), store.shape, scales, strict=True)
-    ]
-    for number, (name, size, scale, unit, navigate) in enumerate(axes):
-        axis = group.create_group(f"axis-{number}")
-        axis.attrs["_type"] = "UniformDataAxis"
-        axis.attrs["name"] = name
-        axis.attrs["size"] = size
-        axis.attrs["scale"] = scale
-        axis.attrs["offset"] = 0.0
-        axis.attrs["units"] = unit
-        axis.attrs["navigate"] = navigate
-        axis.attrs["is_binned"] = False
-
-
-def _write_data(group: h5py.Group, shape: tuple[int, int], signal: _Signal) -> Iterator[None]:
-    tile = (min(shape[0], _CHUNK), min(shape[1], _CHUNK))
-    data = group.create_dataset(
-        "data",
-        shape=(*signal.dims, *shape),
-        dtype=signal.dtype,
-        chunks=(*(1 for _ in signal.dims), *tile),
-        compression="gzip",
-        compression_opts=1,
-        shuffle=True,
-    )
-    for index in product(*(range(size) for size in signal.dims)):
-        data[index] = signal.plane(index)
-        yield
+    for name, size in zip(names, signal.dims, strict=True):
+        yield FileAxis(name, size)
+    step = store.start.scan.step
+    scales = step if step is not None else (1.0, 1.0)
+    unit = store.start.scan.step_unit if step is not None else "px"
+    for name, size, scale in zip(("y", "x"), store.shape, scales, strict=True):
+        yield FileAxis(name, size, scale, unit=unit, navigate=False)
