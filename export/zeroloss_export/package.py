@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from zeroloss.models import save_package
 from zeroloss.models.manifest import (
     INPUT_NAMES,
     Buckets,
@@ -155,7 +156,7 @@ def write_package(
     data: str,
     buckets: Buckets | None = None,
 ) -> Manifest:
-    """Export, verify against torch at every bucket, and write ``manifest.json`` beside the graph.
+    """Export, verify against torch at every bucket, and write the package whole.
 
     ``check`` holds the simulated spectra of the comparison. Raises ValueError if the graph departs
     from torch by more than the manifest allows; the folder is then left as it was.
@@ -202,10 +203,7 @@ def write_package(
             metrics={key: round(value, 4) for key, value in metrics.items()},
         ),
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.onnx").write_bytes(content)
-    text = manifest.model_dump_json(indent=2) + "\n"
-    (folder / "manifest.json").write_text(text, encoding="utf-8")
+    save_package(folder, manifest, content)
     return manifest
 
 

@@ -46,8 +46,6 @@ def test_the_key_list_is_that_of_the_schema() -> None:
 
 def test_the_example_makes_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parser = pytest.importorskip("onnx.parser", reason="needs the package onnx")
-    folder = tmp_path / "my_models" / "brightness"
-    folder.mkdir(parents=True)
     model = parser.parse_model("""
         <ir_version: 10, opset_import: ["": 20]> g (
             float[batch, channel] counts, float[batch] offset_ev, float[batch] scale_ev
@@ -56,9 +54,9 @@ def test_the_example_makes_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyP
             brightness = ReduceMean <keepdims = 0> (counts, axes)
         }
     """)
-    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    (tmp_path / "brightness.onnx").write_bytes(model.SerializeToString())
     monkeypatch.chdir(tmp_path)
     (program,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text("utf-8"), re.S)
     exec(program, {})
-    session = ModelSession(load_package(folder))
+    session = ModelSession(load_package(tmp_path / "my_models" / "brightness"))
     assert session.run([[1.0, 3.0]], 100.0, 50.0)["brightness"].tolist() == [2.0]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from support.packages import make_package
+from support.packages import make_package, put_package
 from zeroloss.models import ModelSession, ModelStore, PackageError, load_package
 from zeroloss.models.check import try_out
-from zeroloss.models.store import builtin_folder
+from zeroloss.models.store import builtin_folder, look
 
 
 def test_the_shipped_packages_are_whole() -> None:
@@ -76,6 +77,42 @@ def test_an_unknown_name_lists_what_there_is(tmp_path: Path) -> None:
     make_package(tmp_path, name="one")
     with pytest.raises(PackageError, match=r"no model package 'three'; there are: .*\bone"):
         ModelStore([tmp_path]).get("three")
+
+
+def test_only_what_changed_is_read_again(tmp_path: Path) -> None:
+    same = make_package(tmp_path, name="same")
+    changed = make_package(tmp_path, name="changed")
+    gone = make_package(tmp_path, name="gone")
+    first = ModelStore([tmp_path])
+    assert {same, changed, gone} <= first.fresh == first.stamps.keys()
+    put_package(changed, name="changed", version="2")
+    shutil.rmtree(gone)
+    second = ModelStore([tmp_path], before=first)
+    assert second.fresh == {changed}
+    assert second.get("same") is first.get("same")
+    assert second.get("changed").manifest.version == "2"
+    assert "gone" not in second.packages()
+    shutil.rmtree(tmp_path)
+    assert second.stamps != look([tmp_path])
+    assert ModelStore([tmp_path], before=second).stamps == look([]) == look([tmp_path])
+
+
+def test_a_refused_package_gives_its_name_back_until_it_changes(tmp_path: Path) -> None:
+    under, over = (make_package(tmp_path / name) for name in ("1", "2"))
+    folders = [under.parent, over.parent]
+    store = ModelStore(folders)
+    store.refuse(over, "does not open")
+    assert store.get("tiny").folder == under
+    later = ModelStore(folders, before=store)
+    assert (later.get("tiny").folder, later.broken) == (under, {over: "does not open"})
+    put_package(over, version="2")
+    mended = ModelStore(folders, before=later)
+    assert (mended.get("tiny").folder, mended.broken) == (over, {})
+
+
+def test_a_folder_with_a_dot_in_front_is_not_looked_at(tmp_path: Path) -> None:
+    make_package(tmp_path, name="one").rename(tmp_path / ".one.part")
+    assert "one" not in ModelStore([tmp_path]).packages()
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -6,11 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+
+from zeroloss.models import load_package, save_package
 
 OPSET = 20
 WIDTH_EV = 40.0
@@ -100,6 +103,17 @@ def make_package(
         change(manifest, key, value)
     write_manifest(target, manifest)
     return target
+
+
+def put_package(package: Path, **options: Any) -> str:
+    """Write or renew the package in the folder `package` as `save_package` does, and give its hash.
+
+    `options` are those of `make_package`.
+    """
+    with TemporaryDirectory() as scratch:
+        made = load_package(make_package(Path(scratch), **options))
+        save_package(package, made.manifest, made.read_graph())
+    return load_package(package).sha256
 
 
 def read_manifest(package: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .errors import InferenceError, InstallError, ModelError, PackageError, ProviderError
 from .manifest import Manifest
-from .package import ModelPackage, load_package
+from .package import ModelPackage, load_package, save_package
 from .provider import Provider
 from .session import ModelSession
 from .store import ModelStore
@@ -21,4 +21,5 @@ __all__ = [
     "Provider",
     "ProviderError",
     "load_package",
+    "save_package",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,39 @@ def _describe(problem: dict[str, Any]) -> str:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def save_package(folder: Path, manifest: Manifest, graph: bytes) -> None:
+    """Write a package such that nobody ever reads half of it.
+
+    A new folder is written whole beside its place, under a name with a dot in front, and renamed.
+    In a folder that is there each file is replaced in one step, the graph first; a reader between
+    the two steps finds a graph whose hash is not the manifest's, and refuses it. Other files of
+    that folder stay. Raises `PackageError` when the manifest holds the hash of another graph, and
+    `OSError` when the package cannot be written.
+    """
+    digest = hashlib.sha256(graph).hexdigest()
+    if digest != manifest.graph.sha256:
+        raise PackageError(
+            f"model package {folder}: the graph has sha256 {digest}, the manifest says "
+            f"{manifest.graph.sha256}: make the manifest of this graph"
+        )
+    text = manifest.model_dump_json(indent=2) + "\n"
+    files = {manifest.graph.file: graph, MANIFEST_FILE: text.encode()}
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+    part.mkdir()
+    try:
+        for name, data in files.items():
+            (part / name).write_bytes(data)
+        if not folder.exists():
+            part.rename(folder)
+            return
+        for name in files:
+            (part / name).replace(folder / name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _read_graph(folder: Path, manifest: Manifest) -> tuple[bytes, bytes]:

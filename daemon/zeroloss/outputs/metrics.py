@@ -43,6 +43,9 @@ class Metrics:
         self.runs_open = gauge("runs_open", "Runs whose map is not closed")
 
         self._batches = counter("batches", "Batches run through a model", "package")
+        self.model_swaps = counter(
+            "model_swaps", "Model packages renewed or added while the daemon runs", "package"
+        )
         self._batch_spectra = Histogram(
             "zeroloss_batch_spectra", "Spectra in a batch", buckets=_SPECTRA, registry=registry
         )

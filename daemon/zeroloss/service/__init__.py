@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .closing import MAPS_NAME, Finished
 from .daemon import Daemon
-from .loading import ModelChoiceError
+from .library import ModelChoiceError
 
 __all__ = ["MAPS_NAME", "Daemon", "Finished", "ModelChoiceError"]

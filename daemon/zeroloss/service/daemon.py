@@ -12,6 +12,7 @@ from threading import Event, Lock
 from zeroloss import __version__
 from zeroloss.config import Config
 from zeroloss.maps import Closing
+from zeroloss.models import ModelSession
 from zeroloss.outputs import HealthServer, Metrics, Publisher
 from zeroloss.pipeline import Backlog, Batcher, LocalExecutor, Run, Work
 from zeroloss.recording import RecordingError
@@ -19,7 +20,7 @@ from zeroloss.sources import Source
 
 from .closing import Finished, close_run
 from .intake import Intake
-from .loading import load_sessions
+from .library import ModelLibrary
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,11 @@ class Daemon:
             allow_remote=remote,
         )
         self._intake = Intake(config, self._batcher, self.metrics, self.publisher.open)
+        self._library = ModelLibrary(
+            config.models,
+            on_change=self._use,
+            on_swap=lambda name: self.metrics.model_swaps.labels(name).inc(),
+        )
         self._backlog = Backlog(self._batcher, self.open_runs)
         host, _, port = config.outputs.http.rpartition(":")
         try:
@@ -86,7 +92,7 @@ class Daemon:
 
     def start(self) -> None:
         """Load and warm the models, recover interrupted runs, begin to publish."""
-        self._intake.sessions = load_sessions(self.config.models)
+        self._library.load()
         self.publisher.start()
         self._executor.start()
         if self.config.recording.record:
@@ -129,6 +135,7 @@ class Daemon:
         self.stop()
         with self._serving:
             self._backlog.close()
+        self._library.close()
         self._executor.close()
         self._closer.shutdown(wait=True)
         for run in self.open_runs():
@@ -154,16 +161,7 @@ class Daemon:
             "status": status,
             "software": f"zeroloss {__version__}",
             "config_sha256": self.config.sha256,
-            "models": [
-                {
-                    "name": session.package.manifest.name,
-                    "version": session.package.manifest.version,
-                    "sha256": session.package.sha256,
-                    "provider": session.provider,
-                    "precision": session.precision,
-                }
-                for session in self._intake.sessions
-            ],
+            **self._library.health(),
             "publisher": self.publisher.failure,
             "recording": {"enabled": self.config.recording.record, "fault": fault},
             "queue": {"spectra": len(self._batcher), "bytes": self._batcher.nbytes},
@@ -174,6 +172,7 @@ class Daemon:
                     "run": run.start.run.hex(),
                     "title": run.start.title,
                     "ended": run.ended,
+                    "models": {info.name: info.sha256 for info in run.packages},
                     "ledger": asdict(run.totals()),
                     "lag_s": run.lag_s(),
                     "rate_hz": run.rate_hz(),
@@ -181,6 +180,10 @@ class Daemon:
                 for run in self.open_runs()
             ],
         }
+
+    def _use(self, sessions: tuple[ModelSession, ...]) -> None:
+        # One assignment: a run that begins meanwhile has either all of these or all of those.
+        self._intake.sessions = sessions
 
     def _tick(self) -> None:
         now = time.monotonic()

@@ -50,6 +50,7 @@ class Intake:
     ) -> None:
         self.runs: dict[bytes, Run] = {}
         self.sessions: Sequence[ModelSession] = ()
+        """For the runs that begin from now on; replaced whole, from any thread."""
         self.recording_fault: str | None = None
         self._config = config
         self._batcher = batcher

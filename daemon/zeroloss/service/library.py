@@ -1,0 +1,202 @@
+"""The models of a daemon: loaded, warm, and renewed while it runs when their packages change."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event, Thread
+
+from zeroloss.config import Models
+from zeroloss.models import (
+    InferenceError,
+    ModelError,
+    ModelPackage,
+    ModelSession,
+    ModelStore,
+    PackageError,
+)
+from zeroloss.models.store import Stamp, look
+
+log = logging.getLogger(__name__)
+
+WARM_UP_CHANNELS = 2048
+"""Channels of the spectra used for warming up before a run tells its own number."""
+POLL_S = 0.5
+CLOSE_S = 10.0
+"""A file system that hangs must not hold the end of the daemon up for longer."""
+
+
+class ModelChoiceError(ValueError):
+    """A model was asked for that is not there."""
+
+
+class ModelLibrary:
+    """A warm session of every package that the configuration names, or of every good one.
+
+    `on_change` is given the sessions for the runs that begin from now on, whenever they change; a
+    run keeps those that it was given. `on_swap` is told the name of each package that was renewed
+    or came new after `load`.
+
+    The folders are looked at twice a second. A change counts when two looks in a row see the same
+    files. A package that is damaged, that does not open, or that is gone takes nothing away: the
+    session of that name works on until another package of its name comes.
+    """
+
+    def __init__(
+        self,
+        config: Models,
+        *,
+        on_change: Callable[[tuple[ModelSession, ...]], None],
+        on_swap: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._on_change = on_change
+        self._on_swap = on_swap
+        self._sessions: dict[str, ModelSession] = {}
+        self._store: ModelStore | None = None
+        self._told: dict[Path, str] = {}
+        self._off_disk: set[str] = set()
+        self._stop = Event()
+        self._thread = Thread(target=self._watch, name="models", daemon=True)
+
+    def load(self) -> None:
+        """Load and warm the packages, and begin to watch their folders.
+
+        Raises `ModelChoiceError` for a name in `use` that is not there, unless one of the folders
+        is still empty: then it is waited for. Raises a `ModelError` when a package that was named
+        does not open, or the device or ONNX Runtime is not there.
+        """
+        store = ModelStore(self._config.models)
+        unknown = [name for name in self._config.use if name not in store.packages()]
+        empty = [folder for folder in self._config.models if not look([folder]).keys() - look([])]
+        if unknown and not empty:
+            known = ", ".join(sorted(store.packages())) or "none"
+            raise ModelChoiceError(
+                f"no model package named {', '.join(unknown)}; there are: {known}"
+            )
+        for name in unknown:
+            log.warning("no model package named %s yet: waiting for it", name)
+        for name in self._config.use or sorted(store.packages()):
+            self._renew(name, store, starting=True)
+        self._publish(store)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop watching; the sessions stay with whoever has them."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_S)
+
+    def health(self) -> dict[str, object]:
+        """What /health tells of the models that the next run is given."""
+        store = self._store
+        if store is None:
+            return {"models": [], "models_broken": [], "models_awaited": []}
+        on_disk = {package.sha256 for package in store.packages().values()}
+        sessions = self._in_order()
+        running = {session.package.name for session in sessions}
+        return {
+            "models": [
+                {
+                    "name": session.package.manifest.name,
+                    "version": session.package.manifest.version,
+                    "sha256": session.package.sha256,
+                    "provider": session.provider,
+                    "precision": session.precision,
+                    "on_disk": session.package.sha256 in on_disk,
+                }
+                for session in sessions
+            ],
+            "models_broken": [
+                {"folder": str(folder), "reason": sentence}
+                for folder, sentence in sorted(store.broken.items())
+            ],
+            "models_awaited": [name for name in self._config.use if name not in running],
+        }
+
+    def _watch(self) -> None:
+        changed: dict[Path, Stamp] | None = None
+        fault = ""
+        while not self._stop.wait(POLL_S):
+            try:
+                changed = self._look(changed)
+            # The runs must go on whatever lies in these folders.
+            except Exception as error:
+                if fault != str(error):
+                    log.exception("the folders of model packages could not be looked at")
+                fault = str(error)
+
+    def _look(self, before: dict[Path, Stamp] | None) -> dict[Path, Stamp] | None:
+        """Renew what changed; returns a change that may still be under way."""
+        assert self._store is not None
+        seen = look(self._config.models)
+        if seen == self._store.stamps:
+            return None
+        if seen != before:
+            return seen
+        store = ModelStore(self._config.models, before=self._store)
+        names = {*store.packages(), *self._sessions}
+        for name in self._config.use or sorted(names):
+            self._renew(name, store, starting=False)
+        self._publish(store)
+        return None
+
+    def _renew(self, name: str, store: ModelStore, *, starting: bool) -> None:
+        session = self._sessions.get(name)
+        while (package := store.packages().get(name)) is not None:
+            if session is not None:
+                # What was there before is no successor, though it may be first in line now.
+                known = package.folder not in store.fresh
+                if known or package.sha256 == session.package.sha256:
+                    return
+            try:
+                renewed = self._open(package)
+            except ModelError as error:
+                of_package = isinstance(error, PackageError | InferenceError)
+                if starting and (name in self._config.use or not of_package):
+                    raise
+                store.refuse(package.folder, str(error))
+                continue
+            self._sessions = {**self._sessions, name: renewed}
+            if not starting:
+                self._on_swap(name)
+                was = "" if session is None else f" takes the place of {session.package.sha256[:8]}"
+                log.info("model %s %s%s from the next run on", name, package.sha256[:8], was)
+            return
+
+    def _open(self, package: ModelPackage) -> ModelSession:
+        session = ModelSession(package, self._config.provider)
+        session.warm_up(WARM_UP_CHANNELS)
+        log.info(
+            "model %s %s on %s: %.2f ms per spectrum",
+            package.name,
+            package.manifest.version,
+            session.provider,
+            1000 * session.seconds_per_spectrum,
+        )
+        return session
+
+    def _publish(self, store: ModelStore) -> None:
+        self._on_change(self._in_order())
+        self._store = store
+        for folder, sentence in store.broken.items():
+            if self._told.get(folder) != sentence:
+                log.warning("model package %s is not used: %s", folder, sentence)
+        self._told = dict(store.broken)
+        on_disk = {package.sha256 for package in store.packages().values()}
+        off_disk = {
+            name for name, item in self._sessions.items() if item.package.sha256 not in on_disk
+        }
+        for name in sorted(off_disk - self._off_disk):
+            log.warning(
+                "model %s %s is no longer in its folder: it works on until another comes",
+                name,
+                self._sessions[name].package.sha256[:8],
+            )
+        self._off_disk = off_disk
+
+    def _in_order(self) -> tuple[ModelSession, ...]:
+        sessions = self._sessions
+        names = self._config.use or sorted(sessions)
+        return tuple(sessions[name] for name in names if name in sessions)
