@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from zeroloss.wire import (
@@ -23,6 +25,7 @@ from zeroloss.wire import (
     ScanPlan,
     Snapshot,
     SpectraBlock,
+    SpectrumAxis,
 )
 
 RUN = bytes(range(16))
@@ -86,6 +89,26 @@ ELEMENTS = PackageInfo(
         OutputInfo(name="thickness", kind="scalar", shape=(), unit="t/λ"),
     ),
 )
+LOW_LOSS = PackageInfo(
+    name="low_loss",
+    version="0.3.0",
+    sha256="ef" * 32,
+    provider="CPUExecutionProvider",
+    precision="float16",
+    range_name="low_loss",
+    outputs=(
+        OutputInfo(name="gap", kind="scalar", shape=(), unit="eV", reason="why"),
+        OutputInfo(name="why", kind="label", shape=(), labels=("given", "too thick")),
+        OutputInfo(
+            name="subtracted",
+            kind="spectrum",
+            shape=(2, 256),
+            labels=("model", "data"),
+            unit="counts",
+            axis=SpectrumAxis(offset_ev=-3.0, scale_ev=0.25, name="energy loss, corrected"),
+        ),
+    ),
+)
 TOTALS = LedgerTotals(
     announced=100,
     processed=80,
@@ -103,7 +126,7 @@ OPEN = MapOpen(
     t_ns=T_NS + 1,
     daemon=DAEMON,
     start=RASTER,
-    packages=(ELEMENTS,),
+    packages=(ELEMENTS, LOW_LOSS),
     software="zeroloss 0.1.0",
     config_sha256="cd" * 32,
 )
@@ -203,3 +226,13 @@ SAMPLES: dict[str, Message] = {
     "refusal": Refusal(ticket=9, t_ns=T_NS + 8, reason="no such run", run=RUN),
     "refusal_without_a_run": Refusal(ticket=10, t_ns=T_NS + 9, reason="no run yet"),
 }
+_OPEN_BEFORE_REASONS = replace(OPEN, packages=(ELEMENTS,))
+OLDER: dict[str, Message] = {
+    name: replace(SAMPLES[name], **changes)
+    for name, changes in {
+        "map_open": {"packages": (ELEMENTS,)},
+        "snapshot_page": {"opened": _OPEN_BEFORE_REASONS},
+        "snapshot_of_a_finished_map": {"opened": _OPEN_BEFORE_REASONS},
+    }.items()
+}
+"""What the bytes of `older/` say, which were written before some keys were there."""

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.models.conftest import parse_graph
 
-from support.packages import make_package
+from support.packages import make_masked_package, make_package, replace_graph
 from zeroloss.models import InferenceError, ModelSession, load_package
 from zeroloss.models.check import try_out
 
@@ -30,6 +31,77 @@ def test_a_whole_package_passes(tmp_path: Path) -> None:
     trial = try_out(session, 333)
     assert trial.company == 0
     assert list(trial.timings) == [8]
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_values_that_are_missing_for_a_reason_pass(tmp_path: Path, signed: bool) -> None:
+    # Half of the plain spectra are too dark for this package.
+    package = make_masked_package(tmp_path, changes={"takes.signed_counts": signed})
+    # A multiple of 4: how ReduceSum adds up fractions depends on the alignment of a row.
+    assert try_out(ModelSession(load_package(package)), 336).company == 0
+
+
+MASKED = """
+    axes = Constant <value_ints = [1]> ()
+    zero = Constant <value = float {0.0}> ()
+    one = Constant <value = float {1.0}> ()
+    two = Constant <value = float {2.0}> ()
+    nan = Div (zero, zero)
+    gone = IsNaN (counts)
+    clean = Where (gone, zero, counts)
+    total = ReduceSum <keepdims = 0> (clean, axes)
+    none = Sub (total, total)
+    mean = Add (none, one)
+    mean_error = Add (none, one)
+    peak = Add (none, one)
+    reason = Add (none, zero)
+    batch = Shape <start = 0, end = 1> (counts)
+    rest = Constant <value_ints = [2, 16]> ()
+    size = Concat <axis = 0> (batch, rest)
+    curves = Expand (one, size)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "expected"),
+    [
+        ("mean = Add (none, one)", "mean = Add (none, nan)", "output mean: 9 of 9 values are not "),
+        ("reason = Add (none, zero)", "reason = Add (none, two)", None),
+        ("reason = Add (none, zero)", "half = Div (one, two) reason = Add (none, half)", "0.5 is"),
+        (
+            "reason = Add (none, zero)",
+            "reason = Sub (none, one)",
+            "output reason: -1 is no code",
+        ),
+        (
+            "reason = Add (none, zero)",
+            "three = Add (one, two) reason = Add (none, three)",
+            "output reason: 3 is no code of its 3 labels, expected is an integer from 0 to 2",
+        ),
+        ("reason = Add (none, zero)", "reason = Add (none, nan)", "output reason: nan is no code"),
+        (
+            "curves = Expand (one, size)",
+            "curves = Expand (nan, size)",
+            "output curves: 288 of ",
+        ),
+    ],
+)
+def test_what_is_missing_without_a_reason_is_told(
+    tmp_path: Path, line: str, instead: str, expected: str | None
+) -> None:
+    outputs = "float[batch] mean, float[batch] mean_error, float[batch] peak, float[batch] reason"
+    graph = parse_graph(
+        MASKED.replace(line, instead.replace(") ", ")\n")),
+        outputs=f"{outputs}, float[batch, 2, 16] curves",
+    )
+    package = make_masked_package(tmp_path)
+    replace_graph(package, graph)
+    session = ModelSession(load_package(package))
+    if expected is None:
+        try_out(session, 333)
+        return
+    with pytest.raises(InferenceError, match=expected):
+        try_out(session, 333)
 
 
 @pytest.mark.parametrize(

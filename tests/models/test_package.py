@@ -11,7 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support.packages import change, make_package, read_manifest, replace_graph, write_manifest
+from support.packages import (
+    REASONS,
+    change,
+    make_masked_package,
+    make_package,
+    read_manifest,
+    replace_graph,
+    write_manifest,
+)
 from zeroloss.models import PackageError, load_package
 from zeroloss.models.onnx_file import check_onnx
 from zeroloss.models.package import MAX_GRAPH_BYTES, MAX_MANIFEST_BYTES, parse_manifest
@@ -66,6 +74,23 @@ def test_the_hash_covers_manifest_and_graph(tmp_path: Path) -> None:
         ("outputs.0.threshold", None, "a probability needs labels and a threshold"),
         ("outputs.0.labels", ["C"], "1 labels do not fit shape (4,)"),
         ("outputs.0.labels", ["C", "C", "N", "O"], "labels are not unique"),
+        ("outputs.0.axis", {"offset_ev": 0, "scale_ev": 1}, "only a spectrum has an axis"),
+        ("outputs.0.shifts_axis", True, "must be a scalar of shape [] in eV"),
+        (
+            "outputs.0.reason",
+            "spread",
+            "its reason 'spread' is not among the outputs",
+        ),
+        ("outputs.1", {"name": "s", "kind": "label"}, "names of at least 2 codes"),
+        ("outputs.1", {"name": "s", "kind": "label", "labels": ["a"]}, "at least 2 codes"),
+        (
+            "outputs.1",
+            {"name": "s", "kind": "spectrum"},
+            "[channels] or [curves, channels]",
+        ),
+        ("takes.scale_ev", [0, 1], "takes: scale_ev must be above 0 and rise, got (0.0, 1.0)"),
+        ("takes.scale_ev", [0.2, 0.1], "takes: scale_ev must be above 0 and rise"),
+        ("takes.signed_counts", 1, "takes.signed_counts is 1"),
         ("outputs.0.uncertainty", "doubt", "its uncertainty 'doubt' is not among"),
         ("outputs.1.name", "probability", "outputs of the same name"),
         ("outputs.1.shape", [1, 1, 1, 4], "outputs.1.shape"),
@@ -85,6 +110,41 @@ def test_a_wrong_value_is_named(package: Path, key: str, value: object, expected
     change(manifest, key, value)
     write_manifest(package, manifest)
     assert expected in refusal(package)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("outputs.3.shape", [3], "output reason: a label needs the shape []"),
+        ("outputs.3.reason", "reason", "output reason: a label is never missing"),
+        ("outputs.0.shifts_axis", True, "output mean: what shifts the axis must be"),
+        ("outputs.4.labels", ["a", "b", "c"], "output curves: 3 labels do not fit shape (2, 16)"),
+        ("outputs.4.axis.scale_ev", 0, "outputs.4.axis.scale_ev is 0"),
+        ("outputs.4.shape", [2, 2, 16], "output curves: a spectrum is [channels] or [curves"),
+    ],
+)
+def test_a_wrong_value_of_a_masked_package(
+    tmp_path: Path, key: str, value: object, expected: str
+) -> None:
+    assert expected in refusal(make_masked_package(tmp_path, changes={key: value}))
+
+
+def test_two_outputs_cannot_shift_the_axis(tmp_path: Path) -> None:
+    both = {"outputs.0.unit": "eV", "outputs.0.shifts_axis": True, "outputs.2.shifts_axis": True}
+    folder = make_masked_package(tmp_path, changes=both)
+    assert "at most one output shifts the axis, here are ['mean', 'peak']" in refusal(folder)
+
+
+def test_a_masked_package_says_what_its_values_are(tmp_path: Path) -> None:
+    manifest = load_package(
+        make_masked_package(tmp_path, changes={"outputs.2.shifts_axis": True})
+    ).manifest
+    assert manifest.shifts_axis == "peak"
+    assert manifest.output("mean").reason == "reason"
+    assert manifest.output("reason").labels == REASONS
+    axis = manifest.output("curves").axis
+    assert axis is not None
+    assert (axis.offset_ev, axis.scale_ev, axis.name) == (-2.0, 0.25, "energy loss")
 
 
 @pytest.mark.parametrize(

@@ -43,12 +43,27 @@ def test_a_range_from_below_zero_is_taken_where_it_is_the_only_one(tmp_path: Pat
     assert chosen(tmp_path, LOW) == ["low_loss"]
 
 
+@pytest.mark.parametrize("scale_ev", [[0.5, 1.0], [0.2, 0.5], None])
+def test_a_dispersion_inside_the_window_is_taken(
+    tmp_path: Path, scale_ev: list[float] | None
+) -> None:
+    assert chosen(tmp_path, CORE, takes__scale_ev=scale_ev) == ["core_loss"]
+
+
+def test_the_dispersion_chooses_among_the_ranges(tmp_path: Path) -> None:
+    fine = EnergyRange(name="fine", offset_ev=-50.0, scale_ev=0.01, size=16384)
+    window = {"takes__window_ev": [-20.0, 100.0], "takes__scale_ev": [0.1, 1.0]}
+    assert chosen(tmp_path, fine, LOW, **window) == ["low_loss"]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"takes__window_ev": [2000.0, 3000.0]},
         {"takes__max_channels": 100},
         {"run_modality": "edx"},
+        {"takes__scale_ev": [0.01, 0.4]},
+        {"takes__scale_ev": [0.6, 1.0]},
     ],
 )
 def test_what_does_not_fit_is_not_taken(tmp_path: Path, changes: dict[str, Any]) -> None:

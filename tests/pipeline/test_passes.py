@@ -31,6 +31,26 @@ def test_a_pixel_may_come_twice_in_one_block() -> None:
     assert passes.tolist() == [2]
 
 
+def test_a_spectrum_without_a_valid_channel_is_left_out_of_its_range_only() -> None:
+    ranges = (*RANGES, EnergyRange(name="low_loss", offset_ev=-1, scale_ev=1, size=2))
+    sums = PassSums(2, ranges)
+    core = np.array([[1.0, -2.0, np.nan]])
+    low = np.array([[np.nan, np.nan]])
+    pixel = np.array([1], np.uint32)
+    sums.add(pixel, {"core_loss": core, "low_loss": low})
+    counts, passes = sums.fetch(pixel)
+    np.testing.assert_array_equal(counts["core_loss"], core)
+    np.testing.assert_array_equal(counts["low_loss"], low)
+    sums.add(pixel, {"core_loss": core, "low_loss": np.array([[3.0, 4.0]])})
+    sums.add(pixel, {"core_loss": core, "low_loss": low})
+    counts, passes = sums.fetch(np.array([1, 0], np.uint32))
+    np.testing.assert_array_equal(counts["core_loss"], [[3.0, -6.0, np.nan], [np.nan] * 3])
+    np.testing.assert_array_equal(counts["low_loss"], [[3.0, 4.0], [np.nan] * 2])
+    assert passes.tolist() == [3, 0]
+
+
 def test_the_stated_memory_is_what_the_sums_take() -> None:
     sums = PassSums(10, RANGES)
-    assert PassSums.nbytes(10, RANGES) == sum(a.nbytes for a in sums._sums.values()) + 80
+    assert PassSums.nbytes(10, RANGES) == (
+        sum(a.nbytes for a in (*sums._sums.values(), *sums._came.values(), sums._passes))
+    )

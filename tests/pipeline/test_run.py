@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.packages import make_package
+from support.packages import expected_masked, make_masked_package, make_package
 from support.streams import CHANNELS, ELEMENTS, counts_at, make_blocks, make_end, make_start
 from zeroloss.models import ModelSession, load_package
 from zeroloss.pipeline import Run, Work, choose_analyses
@@ -141,6 +141,97 @@ def test_saturated_channels_are_masked(session: ModelSession) -> None:
     run = make_run(session, make_start(PLAN, ranges=(wide,)))
     run.process(receive_all(run, 16))
     assert run.totals().masked_channels == int((counts_at(range(16)) >= 300).sum())
+
+
+LOW = EnergyRange(name="low_loss", offset_ev=-10.0, scale_ev=0.5, size=64, dtype="float32")
+
+
+def low_loss_run(folder: Path, *, signed: bool, passes: int = 1, plain: bool = False) -> Run:
+    """A run of low loss with a model that takes negative counts or not, and a second one."""
+    packages = [make_masked_package(folder, changes={"takes.signed_counts": signed})]
+    if plain:
+        packages.append(make_masked_package(folder, name="plain"))
+    start = make_start(ScanPlan(shape=(1, 8), passes=passes), ranges=(LOW,))
+    sessions = [ModelSession(load_package(package)) for package in packages]
+    return Run(start, choose_analyses(start, sessions), sum_passes_bytes=1 << 30)
+
+
+def dark_subtracted(passes: int) -> np.ndarray:
+    """Counts [passes, 8, 64] of which some are negative, NaN in channel 5 of the second pass."""
+    rng = np.random.default_rng(8)
+    counts = rng.integers(-60, 200, (passes, 8, 64)).astype(np.float32)
+    if passes > 1:
+        counts[1, :, 5] = np.nan
+    return counts
+
+
+def send_low_loss(run: Run, counts: np.ndarray) -> None:
+    for index, one_pass in enumerate(counts):
+        block = SpectraBlock(
+            run=run.start.run,
+            seq=index + 1,
+            t_ns=1,
+            schema=run.start.schema,
+            first=8 * index,
+            counts={"low_loss": one_pass},
+        )
+        run.process(run.receive(block, 1))
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("passes", [1, 3])
+def test_negative_counts_are_for_the_model_to_take(
+    tmp_path: Path, signed: bool, passes: int
+) -> None:
+    run, counts = low_loss_run(tmp_path, signed=signed, passes=passes), dark_subtracted(passes)
+    send_low_loss(run, counts)
+    total = counts.sum(axis=0)
+    if not signed:
+        total[total < 0] = np.nan
+    for name, expected in expected_masked(total, -10.0, 0.5).items():
+        np.testing.assert_allclose(run.store.layer(f"masked/{name}")[0], expected, rtol=1e-6)
+    totals = run.totals()
+    assert totals.processed == 8 * passes
+    missing, negative = np.isnan(counts).sum(), (counts < 0).sum()
+    assert totals.masked_channels == missing + (0 if signed else negative)
+
+
+def test_a_channel_counts_as_masked_where_one_model_does_not_take_it(tmp_path: Path) -> None:
+    run, counts = low_loss_run(tmp_path, signed=True, plain=True), dark_subtracted(1)
+    send_low_loss(run, counts)
+    assert run.totals().masked_channels == (counts < 0).sum()
+    taken, dropped = (run.store.layer(f"{name}/mean")[0] for name in ("masked", "plain"))
+    assert (taken < dropped).all()
+
+
+def test_ranges_of_a_pixel_are_summed_each_by_itself(session: ModelSession, tmp_path: Path) -> None:
+    masked = ModelSession(load_package(make_masked_package(tmp_path)))
+    core = EnergyRange(name="core_loss", offset_ev=100, scale_ev=1, size=CHANNELS, dtype="float32")
+    start = make_start(ScanPlan(shape=(1, 4), passes=2), ranges=(core, LOW))
+    run = Run(start, choose_analyses(start, [session, masked]), sum_passes_bytes=1 << 30)
+    counts = counts_at(range(8), dtype="float32")
+    low = np.full((8, 64), 40.0, np.float32)
+    low[1] = np.nan  # the low loss of pixel 1 in the first pass
+    counts[[2, 6]] = np.nan  # the core loss of pixel 2 in both
+    low[[3, 7]], counts[[3, 7]] = np.nan, np.nan  # nothing of pixel 3
+    block = SpectraBlock(
+        run=start.run,
+        seq=1,
+        t_ns=1,
+        schema=start.schema,
+        first=0,
+        counts={"core_loss": counts, "low_loss": low},
+    )
+    run.process(run.receive(block, 1))
+    totals = run.totals()
+    assert totals.balanced
+    assert (totals.processed, totals.rejected) == (6, {"no valid channel": 2})
+    assert run.store.layer("masked/mean")[0].tolist()[:3] == [80.0, 40.0, 80.0]
+    probability = run.store.layer(PROBABILITY)[0]
+    expected = session.run(counts[:4] + counts[4:], 100.0, 1.0)["probability"]
+    np.testing.assert_array_equal(probability[:2], expected[:2])
+    assert np.isnan(probability[2:]).all()
+    assert run.store.coverage()[0].tolist() == [Coverage.DONE] * 3 + [Coverage.REJECTED]
 
 
 def test_passes_are_summed_whatever_their_order(session: ModelSession) -> None:

@@ -6,6 +6,13 @@ import pytest
 from zeroloss.pipeline.work import mask_invalid
 
 
+def test_signed_counts_keep_what_is_below_zero() -> None:
+    counts = np.array([[-3.5, np.nan, np.inf, -np.inf, 7.0, 8.0]], np.float32)
+    values, masked = mask_invalid(counts, 8.0, signed=True)
+    assert masked == 4
+    np.testing.assert_array_equal(values, [[-3.5, np.nan, np.nan, np.nan, 7.0, np.nan]])
+
+
 def test_valid_counts_pass_unchanged() -> None:
     counts = np.array([[0, 1, 65535]], np.uint16)
     values, masked = mask_invalid(counts, None)

@@ -25,6 +25,7 @@ from zeroloss.wire import (
     ScanPlan,
     Snapshot,
     SpectraBlock,
+    SpectrumAxis,
 )
 from zeroloss.wire.acquisition import EXIT_STATUSES, MAX_SEQ, MODALITIES, PATTERNS
 from zeroloss.wire.layers import OUTPUT_KINDS
@@ -113,6 +114,9 @@ def spectra_blocks(draw):
     )
 
 
+axes = st.builds(SpectrumAxis, offset_ev=numbers, scale_ev=positives, name=texts)
+
+
 @st.composite
 def output_infos(draw):
     """Outputs of all kinds."""
@@ -124,6 +128,8 @@ def output_infos(draw):
         unit=draw(texts),
         uncertainty=draw(st.none() | names),
         threshold=draw(st.none() | numbers),
+        reason=draw(st.none() | names),
+        axis=draw(st.none() | axes),
     )
 
 

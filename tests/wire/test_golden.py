@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.golden.frames import FOLDER, pack, unpack
-from tests.golden.samples import SAMPLES
+from tests.golden.samples import OLDER, SAMPLES
 from tests.wire.same import same
 
 from zeroloss.wire import PROTOCOL_VERSION, Fault, WireError, decode, encode
@@ -22,6 +22,16 @@ def test_encode_gives_exactly_the_golden_bytes(name):
 def test_decode_reads_the_golden_bytes(name):
     message = decode(unpack((CURRENT / f"{name}.bin").read_bytes()))
     assert same(message, SAMPLES[name])
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_decode_reads_bytes_from_before_some_keys_were_there(name):
+    message = decode(unpack((CURRENT / "older" / f"{name}.bin").read_bytes()))
+    assert same(message, OLDER[name])
+
+
+def test_every_older_file_has_a_sample():
+    assert {path.stem for path in (CURRENT / "older").glob("*.bin")} == set(OLDER)
 
 
 def test_every_kind_has_golden_bytes_and_every_file_a_sample():

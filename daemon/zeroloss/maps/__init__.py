@@ -5,10 +5,11 @@ from __future__ import annotations
 from .closing import Closing
 from .errors import MapFileError, MapSizeError
 from .hspy import write_hspy
-from .store import DEFAULT_MAX_BYTES, MapStore, stored_layers
+from .store import DEFAULT_MAX_BYTES, STORED_KINDS, MapStore, stored_layers
 
 __all__ = [
     "DEFAULT_MAX_BYTES",
+    "STORED_KINDS",
     "Closing",
     "MapFileError",
     "MapSizeError",

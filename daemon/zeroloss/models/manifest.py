@@ -6,7 +6,7 @@ The contract between training and daemon; specified in docs/model-package.md.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -55,12 +55,22 @@ class Takes(_Strict):
     """Energies that the model looks at; a run's range must overlap them by `min_overlap_ev`."""
     min_overlap_ev: Annotated[float, Field(gt=0)] = 25.0
     max_channels: Annotated[int, Field(ge=2, le=1 << 16)] = 1 << 14
+    scale_ev: tuple[float, float] | None = None
+    """Smallest and largest dispersion that the model takes, eV per channel; None: any."""
+    signed_counts: bool = False
+    """Whether negative counts, as of dark-subtracted data, are measured; else they become NaN."""
 
     @model_validator(mode="after")
-    def _window_rises(self) -> Takes:
+    def _windows_rise(self) -> Takes:
         if not self.window_ev[0] < self.window_ev[1]:
             raise ValueError(f"window_ev must rise, got {self.window_ev}")
+        if self.scale_ev is not None and not 0 < self.scale_ev[0] <= self.scale_ev[1]:
+            raise ValueError(f"scale_ev must be above 0 and rise, got {self.scale_ev}")
         return self
+
+    def takes_scale(self, scale_ev: float) -> bool:
+        """Whether the model takes spectra of that many eV per channel."""
+        return self.scale_ev is None or self.scale_ev[0] <= scale_ev <= self.scale_ev[1]
 
 
 class Buckets(_Strict):
@@ -75,8 +85,22 @@ class Buckets(_Strict):
     ] = (8, 32, 128, 512)
 
 
+class SpectrumAxis(_Strict):
+    """The energies of the last dimension of a spectrum."""
+
+    offset_ev: float
+    """At the centre of channel 0."""
+    scale_ev: Annotated[float, Field(gt=0)]
+    """Per channel."""
+    name: Annotated[str, Field(min_length=1, max_length=64)] = "energy loss"
+
+
 class Output(_Strict):
-    """One named output of the graph, float32 [batch, *shape], and how it becomes a map layer."""
+    """One named output of the graph, float32 [batch, *shape], and how it becomes a map layer.
+
+    Of kind `label` it is the code of one of `labels`, 0 ... n - 1; of kind `spectrum` it is
+    [channels] or [curves, channels].
+    """
 
     name: Name
     kind: Literal["probability", "scalar", "spectrum", "label"]
@@ -86,27 +110,49 @@ class Output(_Strict):
     labels: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=64)], ...], Field(max_length=MAX_LABELS)
     ] = ()
+    """Names along the first dimension, or of the codes of a label."""
     unit: Annotated[str, Field(max_length=64)] = ""
     uncertainty: Name | None = None
     """Name of the output that holds this one's uncertainty (one standard deviation)."""
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Presence threshold of a probability."""
+    reason: Name | None = None
+    """Name of the label that says why a value is NaN; code 0 says that it is given."""
+    shifts_axis: bool = False
+    """Whether this scalar, eV, is where the zero of the pixel's energy axis really is."""
+    axis: SpectrumAxis | None = None
+    """The energies of a spectrum."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Output:
-        if self.labels and (len(self.shape) != 1 or self.shape[0] != len(self.labels)):
-            raise ValueError(
-                f"output {self.name}: {len(self.labels)} labels do not fit shape {self.shape}"
-            )
         if math.prod(self.shape) > MAX_VALUES:
-            raise ValueError(
-                f"output {self.name}: shape {self.shape} is more than {MAX_VALUES} values"
-            )
+            self._refuse(f"shape {self.shape} is more than {MAX_VALUES} values")
         if len(set(self.labels)) != len(self.labels):
-            raise ValueError(f"output {self.name}: labels are not unique")
-        if self.kind == "probability" and (not self.labels or self.threshold is None):
-            raise ValueError(f"output {self.name}: a probability needs labels and a threshold")
+            self._refuse("labels are not unique")
+        if self.labels and self.kind != "label" and self.shape[:1] != (len(self.labels),):
+            self._refuse(f"{len(self.labels)} labels do not fit shape {self.shape}")
+        if self.axis is not None and self.kind != "spectrum":
+            self._refuse("only a spectrum has an axis")
+        if self.shifts_axis and (self.kind, self.shape, self.unit) != ("scalar", (), "eV"):
+            self._refuse("what shifts the axis must be a scalar of shape [] in eV")
         return self
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Output:
+        if self.kind == "probability" and (
+            not self.labels or len(self.shape) != 1 or self.threshold is None
+        ):
+            self._refuse("a probability needs labels and a threshold")
+        if self.kind == "label" and (self.shape or len(self.labels) < 2):
+            self._refuse("a label needs the shape [] and the names of at least 2 codes")
+        if self.kind == "label" and self.reason is not None:
+            self._refuse("a label is never missing, so it has no reason")
+        if self.kind == "spectrum" and len(self.shape) not in (1, 2):
+            self._refuse(f"a spectrum is [channels] or [curves, channels], got {self.shape}")
+        return self
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise ValueError(f"output {self.name}: {why}")
 
 
 class Trained(_Strict):
@@ -137,6 +183,7 @@ class Manifest(_Strict):
     @model_validator(mode="after")
     def _outputs_refer(self) -> Manifest:
         names = [output.name for output in self.outputs]
+        labels = [output.name for output in self.outputs if output.kind == "label"]
         if len(set(names)) != len(names):
             raise ValueError(f"outputs of the same name: {names}")
         for output in self.outputs:
@@ -145,7 +192,20 @@ class Manifest(_Strict):
                     f"output {output.name}: its uncertainty {output.uncertainty!r} is not among "
                     f"the outputs {names}"
                 )
+            if output.reason is not None and output.reason not in labels:
+                raise ValueError(
+                    f"output {output.name}: its reason {output.reason!r} is not among the outputs "
+                    f"of kind label {labels}"
+                )
+        shifting = [output.name for output in self.outputs if output.shifts_axis]
+        if len(shifting) > 1:
+            raise ValueError(f"at most one output shifts the axis, here are {shifting}")
         return self
+
+    @property
+    def shifts_axis(self) -> str | None:
+        """Name of the output that says where the zero of a pixel's energy axis is; None: none."""
+        return next((output.name for output in self.outputs if output.shifts_axis), None)
 
     def output(self, name: str) -> Output:
         """The output of that name; `KeyError` names those there are."""

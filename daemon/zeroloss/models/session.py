@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from zeroloss.wire import OutputInfo, PackageInfo
+from zeroloss.wire import OutputInfo, PackageInfo, SpectrumAxis
 
 from .errors import InferenceError, PackageError
 from .manifest import INPUT_NAMES, Output, Takes
@@ -147,7 +147,7 @@ class ModelSession:
             provider=self.provider,
             precision=self.precision,
             range_name=range_name,
-            outputs=tuple(OutputInfo(**item.model_dump()) for item in manifest.outputs),
+            outputs=tuple(_output_info(item) for item in manifest.outputs),
         )
 
     @property
@@ -230,9 +230,27 @@ class ModelSession:
 
 
 def trial_axis(takes: Takes, channels: int) -> tuple[float, float]:
-    """Offset and scale, eV, of an axis of that many channels that a model is tried on."""
+    """Offset and scale, eV, of an axis of that many channels that the model takes."""
     begin, end = takes.window_ev
-    return begin, (end - begin) / channels
+    scale = (end - begin) / channels
+    if takes.scale_ev is not None:
+        scale = min(max(scale, takes.scale_ev[0]), takes.scale_ev[1])
+    return begin, scale
+
+
+def _output_info(output: Output) -> OutputInfo:
+    axis = output.axis
+    return OutputInfo(
+        name=output.name,
+        kind=output.kind,
+        shape=output.shape,
+        labels=output.labels,
+        unit=output.unit,
+        uncertainty=output.uncertainty,
+        threshold=output.threshold,
+        reason=output.reason,
+        axis=None if axis is None else SpectrumAxis(**axis.model_dump()),
+    )
 
 
 def _fits(shape: list[Any], expected: tuple[int | None, ...], symbolic_ok: bool) -> bool:

@@ -42,6 +42,9 @@ class Metrics:
         self._pending_now = gauge("spectra_pending", "Received, not yet mapped, in the open runs")
         self.runs_open = gauge("runs_open", "Runs whose map is not closed")
 
+        self._unanswered = counter(
+            "unanswered", "Spectra that a model gave no answer for", "package", "reason"
+        )
         self._batches = counter("batches", "Batches run through a model", "package")
         self.model_swaps = counter(
             "model_swaps", "Model packages renewed or added while the daemon runs", "package"
@@ -127,6 +130,10 @@ class Metrics:
         self._batch_spectra.observe(spectra)
         for stage, seconds in stages_s.items():
             self.stage(stage, seconds)
+
+    def unanswered(self, package: str, reason: str, spectra: int) -> None:
+        """So many more spectra that a package gave no answer for."""
+        self._unanswered.labels(package, reason).inc(spectra)
 
     def stage(self, stage: str, seconds: float) -> None:
         """A batch or message spent so long in a stage."""

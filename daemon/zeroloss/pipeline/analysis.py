@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from zeroloss.models import ModelSession
-from zeroloss.models.manifest import Takes
+from zeroloss.models.manifest import Manifest, Takes
 from zeroloss.scan import EnergyAxis
 from zeroloss.wire import EnergyRange, PackageInfo, RunStart
 
@@ -17,6 +17,11 @@ class Analysis:
 
     session: ModelSession
     range: EnergyRange
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the model takes and gives."""
+        return self.session.package.manifest
 
     @property
     def info(self) -> PackageInfo:
@@ -39,7 +44,11 @@ def choose_analyses(start: RunStart, sessions: Iterable[ModelSession]) -> list[A
 
 def _suits(energy_range: EnergyRange, takes: Takes) -> bool:
     overlap = EnergyAxis.of_range(energy_range).overlap_ev(*takes.window_ev)
-    return energy_range.size <= takes.max_channels and overlap >= takes.min_overlap_ev
+    return (
+        energy_range.size <= takes.max_channels
+        and takes.takes_scale(energy_range.scale_ev)
+        and overlap >= takes.min_overlap_ev
+    )
 
 
 def _rank(energy_range: EnergyRange, takes: Takes) -> tuple[bool, float]:

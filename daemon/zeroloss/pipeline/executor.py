@@ -41,7 +41,7 @@ class LocalExecutor:
         ]
         self.failures = 0
         self.fault: str | None = None
-        """Why the last batch failed; None after one that went well."""
+        """Why a model failed on the last batch; None after one that went well."""
 
     def start(self) -> None:
         """Start the workers."""
@@ -71,8 +71,8 @@ class LocalExecutor:
                 continue
             begin = time.perf_counter()
             try:
-                batch[0].run.process(batch)
-                self.fault = None
+                self.fault = batch[0].run.process(batch)
+                self.failures += self.fault is not None
             except Exception as error:
                 self.failures += 1
                 self.fault = str(error)

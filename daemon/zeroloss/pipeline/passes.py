@@ -14,18 +14,20 @@ from zeroloss.wire import EnergyRange
 class PassSums:
     """Counts summed over the passes, float64 [pixels, channels] a range.
 
-    Integer counts below 2^53 add exactly, so the order in which passes come does not matter.
+    Integer counts below 2^53 add exactly, so the order in which passes come does not matter. A
+    channel that is NaN in one pass stays NaN; a spectrum that is all NaN is left out of its range.
     """
 
     def __init__(self, pixels: int, ranges: tuple[EnergyRange, ...]) -> None:
         self._lock = Lock()
         self._passes = np.zeros(pixels, np.int64)
         self._sums = {item.name: np.zeros((pixels, item.size), np.float64) for item in ranges}
+        self._came = {item.name: np.zeros(pixels, np.bool_) for item in ranges}
 
     @staticmethod
     def nbytes(pixels: int, ranges: tuple[EnergyRange, ...]) -> int:
         """Bytes that the sums of such a run take."""
-        return 8 * pixels * (1 + sum(item.size for item in ranges))
+        return pixels * (8 + sum(1 + 8 * item.size for item in ranges))
 
     def add(
         self, pixels: npt.NDArray[np.uint32], counts: Mapping[str, npt.NDArray[np.generic]]
@@ -33,12 +35,18 @@ class PassSums:
         """Add spectra [n, channels] to their pixels [n]; a pixel may come twice in one block."""
         with self._lock:
             for name, array in counts.items():
-                np.add.at(self._sums[name], pixels, array)
+                there = np.isfinite(array).any(axis=1)
+                np.add.at(self._sums[name], pixels[there], array[there])
+                self._came[name][pixels[there]] = True
             np.add.at(self._passes, pixels, 1)
 
     def fetch(
         self, pixels: npt.NDArray[np.uint32]
     ) -> tuple[dict[str, npt.NDArray[np.generic]], npt.NDArray[np.int64]]:
-        """The sums [n, channels] of these pixels, and how many passes each holds [n]."""
+        """The sums [n, channels] of these pixels, NaN where none came, and their passes [n]."""
         with self._lock:
-            return {name: array[pixels] for name, array in self._sums.items()}, self._passes[pixels]
+            sums: dict[str, npt.NDArray[np.generic]] = {}
+            for name, array in self._sums.items():
+                sums[name] = found = array[pixels]
+                found[~self._came[name][pixels]] = np.nan
+            return sums, self._passes[pixels]

@@ -12,7 +12,7 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
-from zeroloss.maps import DEFAULT_MAX_BYTES, Closing, MapStore, stored_layers
+from zeroloss.maps import DEFAULT_MAX_BYTES, Closing, MapStore
 from zeroloss.recording import Recorder
 from zeroloss.scan import Coverage, EnergyAxis, IntervalSet, Ledger, ScanGeometry, runs_of
 from zeroloss.wire import (
@@ -25,11 +25,11 @@ from zeroloss.wire import (
 )
 
 from .analysis import Analysis
+from .answers import NO_VALID_CHANNEL, RunModels
 from .passes import PassSums
 from .work import Work, mask_invalid
 
 RATE_WINDOW_S = 2.0
-NO_VALID_CHANNEL = "no valid channel"
 
 
 class Run:
@@ -53,9 +53,8 @@ class Run:
         self.start = start
         self.analyses = tuple(analyses)
         self.packages = tuple(analysis.info for analysis in analyses)
-        # Asked for at every batch and at every block.
-        self._layers = [stored_layers([package]) for package in self.packages]
-        self._schema = start.schema
+        self.models = RunModels(self.name, self.analyses)
+        self._schema = start.schema  # asked for at every block
         self.recorder: Recorder | None = None
         self.recording = False
         """Whether every spectrum is in the recording, to be read again when there is time."""
@@ -236,46 +235,35 @@ class Run:
 
     # Processing.
 
-    def process(self, works: Sequence[Work]) -> None:
-        """Run the models over these spectra and put the results on the map."""
+    def process(self, works: Sequence[Work]) -> str | None:
+        """Run the models over these spectra and put the results on the map.
+
+        Returns what a model said that failed, None where none did.
+        """
         positions = np.concatenate([work.positions for work in works])
         pixels = np.concatenate([work.pixels for work in works])
         if not self.analyses:
             self._reject(positions, pixels, self._unmapped)
-            return
+            return None
+        counts: Mapping[str, npt.NDArray[np.generic]]
         if self.sums is not None:
             counts, passes = self.sums.fetch(pixels)
         else:
             counts = {
                 name: self._valid(name, np.concatenate([work.counts[name] for work in works]))
-                for name in self._analysed
+                for name in self.models.range_names
             }
             passes = self.geometry.pass_of(positions)
-        values: dict[str, npt.NDArray[np.float32]] = {}
-        usable = np.ones(len(positions), dtype=bool)
-        answered = np.ones(len(positions), dtype=bool)
-        for analysis, layers in zip(self.analyses, self._layers, strict=True):
-            spectra = counts[analysis.range.name]
-            usable &= np.isfinite(spectra).any(axis=1)
-            outputs = analysis.session.run(
-                spectra.astype(np.float32, copy=False),
-                analysis.range.offset_ev,
-                analysis.range.scale_ev,
-            )
-            for key, output in layers.items():
-                array = outputs[output.name]
-                answered &= np.isfinite(array).reshape(len(array), -1).all(axis=1)
-                values[key] = array
-        good = usable & answered
-        if not good.all():
-            self._reject(positions[~usable], pixels[~usable], NO_VALID_CHANNEL)
-            bad = usable & ~answered
-            self._reject(positions[bad], pixels[bad], "the model gave no finite answer")
+        answers = self.models.answer(counts)
+        for reason, rows in answers.refused.items():
+            self._reject(positions[rows], pixels[rows], reason)
+        good = answers.answered
         self.store.write(
-            pixels[good], {key: array[good] for key, array in values.items()}, passes[good]
+            pixels[good], {key: array[good] for key, array in answers.layers.items()}, passes[good]
         )
         self.ledger.process(np.sort(positions[good]))
         self._note_progress(len(positions), works[-1].received_ns)
+        return answers.fault
 
     def refuse(self, works: Sequence[Work], reason: str) -> None:
         """Give these spectra up for a reason that the ledger keeps."""
@@ -339,10 +327,6 @@ class Run:
         known = [count for count in (self.start.expected, self.geometry.expected) if count]
         return min(known) if known and end > min(known) else None
 
-    @property
-    def _analysed(self) -> set[str]:
-        return {analysis.range.name for analysis in self.analyses}
-
     def _summed(
         self,
         sums: PassSums,
@@ -351,11 +335,10 @@ class Run:
         counts: Mapping[str, npt.NDArray[np.generic]],
         received_ns: int,
     ) -> list[Work]:
-        """Add spectra to the sums; a spectrum without a valid channel would spoil its pixel's."""
+        """Add spectra to the sums; one that no model can look at is rejected."""
         valid = {name: self._valid(name, array) for name, array in counts.items()}
-        usable = np.ones(len(positions), dtype=bool)
-        for name in self._analysed:
-            usable &= np.isfinite(valid[name]).any(axis=1)
+        looked_at = [np.isfinite(valid[name]).any(axis=1) for name in self.models.range_names]
+        usable = np.any(looked_at, axis=0) if looked_at else np.ones(len(positions), np.bool_)
         sums.add(pixels[usable], {name: array[usable] for name, array in valid.items()})
         if not usable.all():
             self._reject(positions[~usable], pixels[~usable], NO_VALID_CHANNEL)
@@ -379,7 +362,13 @@ class Run:
             self.store.mark(self.geometry.pixel_of(inside), state)
 
     def _valid(self, name: str, counts: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
-        spectra, masked = mask_invalid(counts, self.start.range(name).saturation)
+        """Counts [n, channels] with NaN where missing or saturated; negative ones stay.
+
+        Whether a negative count is valid is for each model to say.
+        """
+        spectra, masked = mask_invalid(counts, self.start.range(name).saturation, signed=True)
+        if not self.models.takes_negative(name):
+            masked += int(np.count_nonzero(spectra < 0))
         if masked:
             self.ledger.mask_channels(masked)
         return spectra

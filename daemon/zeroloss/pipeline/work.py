@@ -52,15 +52,18 @@ class Work:
 
 
 def mask_invalid(
-    counts: npt.NDArray[np.generic], saturation: float | None
+    counts: npt.NDArray[np.generic], saturation: float | None, *, signed: bool = False
 ) -> tuple[npt.NDArray[np.float32], int]:
     """Counts [n, channels] as float32 with every invalid channel NaN, and how many there are.
 
-    Invalid is what no detector counts: NaN, infinite, negative, or at and above `saturation`.
+    Invalid is what no detector counts: NaN, infinite, at and above `saturation`, and negative
+    unless the counts are `signed`, as dark-subtracted ones are.
     """
     values = np.array(counts, dtype=np.float32)
     with np.errstate(invalid="ignore"):
-        invalid = ~np.isfinite(values) | (values < 0)
+        invalid = ~np.isfinite(values)
+        if not signed:
+            invalid |= values < 0
         if saturation is not None:
             invalid |= values >= saturation
     masked = int(np.count_nonzero(invalid))

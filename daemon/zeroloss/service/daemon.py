@@ -229,6 +229,8 @@ class Daemon:
         waited = (time.time_ns() - batch[0].received_ns) * 1e-9 - seconds
         for info in batch[0].run.packages:
             self.metrics.batch(info.name, spectra, {})
+        for (package, reason), count in batch[0].run.models.take_unanswered().items():
+            self.metrics.unanswered(package, reason, count)
         self.metrics.stage("wait", max(0.0, waited))
         self.metrics.stage("process", seconds)
         self.metrics.queue_bytes.set(self._batcher.nbytes)

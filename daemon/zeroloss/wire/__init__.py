@@ -17,7 +17,7 @@ from .acquisition import (
 )
 from .codec import Message, Part, decode, encode, topic
 from .errors import Fault, WireError
-from .layers import OutputInfo, PackageInfo, layer_key
+from .layers import OutputInfo, PackageInfo, SpectrumAxis, layer_key
 from .limits import PROTOCOL_VERSION
 from .maps import DAEMON_BYTES, LedgerTotals, LedgerUpdate, MapClose, MapOpen, MapUpdate
 from .requests import Gaps, Refusal, Request, Snapshot
@@ -50,6 +50,7 @@ __all__ = [
     "ScanPlan",
     "Snapshot",
     "SpectraBlock",
+    "SpectrumAxis",
     "WireError",
     "decode",
     "encode",

@@ -54,12 +54,36 @@ def read_vector(buffers: Mapping[str, Array], name: str, dtype: npt.DTypeLike, n
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpectrumAxis:
+    """The energies along the last dimension of a spectrum, eV, at the centres of its channels."""
+
+    offset_ev: float
+    scale_ev: float
+    name: str = "energy loss"
+
+    def to_header(self) -> dict[str, object]:
+        """The msgpack map."""
+        return {"offset_ev": self.offset_ev, "scale_ev": self.scale_ev, "name": self.name}
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> SpectrumAxis:
+        """Read it; `WireError` on anything out of bounds."""
+        return cls(
+            offset_ev=fields.number("offset_ev"),
+            scale_ev=fields.positive("scale_ev"),
+            name=fields.text("name", 64),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputInfo:
     """One output of a model package as a map layer.
 
     `shape` are its dimensions per pixel ([] for a scalar, [80] for a probability per element),
+    `labels` the names along the first of them, or of the codes 0 ... n - 1 of a label,
     `uncertainty` the name of the output that holds its uncertainty, `threshold` the presence
-    threshold of a probability.
+    threshold of a probability, `reason` the name of the label that says why a value is NaN,
+    `axis` the energies of a spectrum.
     """
 
     name: str
@@ -69,6 +93,8 @@ class OutputInfo:
     unit: str = ""
     uncertainty: str | None = None
     threshold: float | None = None
+    reason: str | None = None
+    axis: SpectrumAxis | None = None
 
     def to_header(self) -> dict[str, object]:
         """The msgpack map."""
@@ -80,6 +106,8 @@ class OutputInfo:
             "unit": self.unit,
             "uncertainty": self.uncertainty,
             "threshold": self.threshold,
+            "reason": self.reason,
+            "axis": None if self.axis is None else self.axis.to_header(),
         }
 
     @classmethod
@@ -94,6 +122,12 @@ class OutputInfo:
             unit=fields.text("unit", 64),
             uncertainty=fields.name("uncertainty") if fields.has("uncertainty") else None,
             threshold=fields.number("threshold") if fields.has("threshold") else None,
+            reason=fields.name("reason") if fields.has("reason") else None,
+            axis=(
+                SpectrumAxis.from_fields(Fields(fields.get("axis"), "axis"))
+                if fields.has("axis")
+                else None
+            ),
         )
 
 
