@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -108,6 +110,24 @@ def test_a_refused_package_gives_its_name_back_until_it_changes(tmp_path: Path) 
     put_package(over, version="2")
     mended = ModelStore(folders, before=later)
     assert (mended.get("tiny").folder, mended.broken) == (over, {})
+
+
+def test_a_package_that_nobody_may_read_hides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = make_package(tmp_path, name="locked")
+    make_package(tmp_path, name="open")
+    stat = Path.stat
+
+    def denied(path: Path, **options: bool) -> os.stat_result:
+        if path.parent == locked:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", denied)
+    store = ModelStore([tmp_path])
+    assert store.get("open").name == "open"
+    assert "manifest.json cannot be read: [Errno 13] Permission denied" in store.broken[locked]
 
 
 def test_a_folder_with_a_dot_in_front_is_not_looked_at(tmp_path: Path) -> None:

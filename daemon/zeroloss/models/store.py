@@ -129,21 +129,28 @@ def _candidates(folder: Path) -> list[Path]:
     try:
         if (folder / MANIFEST_FILE).exists():
             return [folder]
-        # A subfolder with neither a manifest nor a graph is somebody else's.
-        return [
-            item
-            for item in sorted(folder.iterdir())
-            if item.is_dir()
-            and not item.name.startswith(".")
-            and ((item / MANIFEST_FILE).exists() or any(item.glob("*.onnx")))
-        ]
+        inside = sorted(folder.iterdir())
     except OSError:
         return []
+    return [item for item in inside if not item.name.startswith(".") and _may_be_package(item)]
+
+
+def _may_be_package(folder: Path) -> bool:
+    try:
+        # With neither a manifest nor a graph in it, it is somebody else's.
+        return folder.is_dir() and ((folder / MANIFEST_FILE).exists() or any(folder.glob("*.onnx")))
+    except OSError:
+        # Nobody can tell; reading it will say why.
+        return True
 
 
 def _stamp(folder: Path) -> Stamp:
     stamps = []
-    for path in (folder / MANIFEST_FILE, *sorted(folder.glob("*.onnx"))):
+    try:
+        graphs = sorted(folder.glob("*.onnx"))
+    except OSError:
+        graphs = []
+    for path in (folder / MANIFEST_FILE, *graphs):
         try:
             stat = path.stat()
         except OSError:
