@@ -1,0 +1,26 @@
+"""A spectrum on the grid of the zero-loss table, its zero-loss maximum at 0 eV."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def align(
+    counts: Tensor, place: Tensor, scale_ev: Tensor, first_ev: float, step_ev: float, points: int
+) -> Tensor:
+    """Counts per ``step_ev`` at ``first_ev + k * step_ev`` from the peak, [batch, points].
+
+    ``counts`` [batch, channel]; ``place`` [batch] is the channel, with its fraction, of the
+    zero-loss maximum; ``scale_ev`` [batch]. Interpolated linearly between two channels; NaN beyond
+    the measured range and beside channels that were not measured.
+    """
+    energy = first_ev + step_ev * torch.arange(points, dtype=torch.float64)
+    wanted = place[:, None] + energy.float()[None] / scale_ev[:, None]
+    last = torch.ones_like(counts[:1]).sum(1, keepdim=True) - 1.0
+    inside = (wanted >= 0.0) & (wanted <= last)
+    low = torch.minimum(wanted.clamp(min=0.0).floor(), last - 1.0)
+    index = low.long()
+    value = torch.lerp(counts.gather(1, index), counts.gather(1, index + 1), wanted - low)
+    value = value * (step_ev / scale_ev)[:, None]
+    return torch.where(inside, value, torch.full_like(value, torch.nan))
