@@ -59,6 +59,9 @@ class ZeroLossTable:
     """Energies between which a band gap is looked for; None: no gap is fitted."""
     peaks: int = 0
     """How many of the strongest loss peaks are given."""
+    boundaries_ev: Tensor | None = None
+    """[replica]: energies up to which each replica takes the whole spectrum for zero loss, so that
+    no gap of its can lie below; None: ``match_ev[1]`` for all."""
 
     def __post_init__(self) -> None:
         self.validate()
@@ -104,6 +107,9 @@ class ZeroLossTable:
                 _refuse(f"{name} must rise", limits)
         if not (self.noise.gain > 0 and self.noise.readout >= 0 and self.noise.pooling > 0):
             _refuse("the noise must have gain > 0, readout >= 0 and a pooling > 0", self.noise)
+        bounds = self.boundaries_ev
+        if bounds is not None and (bounds.shape != self.replicas.shape[:1] or bounds.isnan().any()):
+            _refuse(f"boundaries_ev must be {len(self.replicas)} energies", bounds)
         if not 0 <= self.peaks <= 16:
             _refuse("peaks must be 0 to 16", self.peaks)
 
@@ -125,6 +131,8 @@ class ZeroLossTable:
         arrays = {name: np.asarray(value, np.float64) for name, value in numbers.items()}
         for name in ("log_counts", "curves", "replicas"):
             arrays[name] = getattr(self, name).numpy()
+        bounds = self.boundaries_ev
+        arrays["boundaries_ev"] = np.zeros(0) if bounds is None else bounds.numpy()
         with path.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -143,6 +151,8 @@ class ZeroLossTable:
     def _from_arrays(cls, stored: Mapping[str, Any]) -> ZeroLossTable:
         if int(stored["format"]) != _FORMAT:
             _refuse(f"the format must be {_FORMAT}", int(stored["format"]))
+
+        bounds = stored["boundaries_ev"]
 
         def pair(name: str) -> tuple[float, float]:
             low, high = stored[name].tolist()
@@ -164,6 +174,7 @@ class ZeroLossTable:
             ),
             gap_range_ev=pair("gap_range_ev") if stored["gap_range_ev"].size else None,
             peaks=int(stored["peaks"]),
+            boundaries_ev=torch.from_numpy(bounds) if bounds.size else None,
         )
 
 
