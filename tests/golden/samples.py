@@ -24,8 +24,10 @@ from zeroloss.wire import (
     RunStart,
     ScanPlan,
     Snapshot,
+    Spectra,
     SpectraBlock,
     SpectrumAxis,
+    SpectrumInfo,
 )
 
 RUN = bytes(range(16))
@@ -191,6 +193,15 @@ SAMPLES: dict[str, Message] = {
     "map_close": CLOSE,
     "request_snapshot_newest": Request(op="snapshot", ticket=5),
     "request_gaps": Request(op="gaps", ticket=6, run=RUN, t_ns=T_NS),
+    "request_spectrum_of_pixels": Request(
+        op="spectrum",
+        ticket=11,
+        run=RUN,
+        t_ns=T_NS,
+        what=("raw/core_loss", "elements/probability"),
+        pixels=np.array([4, 1], dtype=np.uint32),
+    ),
+    "request_spectrum_of_a_region": Request(op="spectrum", ticket=12, rows=(0, 2), columns=(1, 3)),
     "snapshot_page": Snapshot(
         run=RUN,
         seq=9,
@@ -222,6 +233,39 @@ SAMPLES: dict[str, Message] = {
         ranges=((3, 5), (64, 67)),
         ended=True,
         complete=False,
+    ),
+    "spectra": Spectra(
+        run=RUN,
+        ticket=11,
+        t_ns=T_NS + 10,
+        pixels=4,
+        spectra=3,
+        empty=1,
+        left_out={"no valid channel": 2},
+        counts_from="recording",
+        infos=(
+            SpectrumInfo(
+                name="raw/core_loss",
+                kind="raw",
+                range_name="core_loss",
+                unit="counts",
+                axis_ev=(428.5, 0.5),
+            ),
+            SpectrumInfo(
+                name="elements/probability",
+                kind="probability",
+                range_name="core_loss",
+                labels=("C", "Fe"),
+                version="1.2.0",
+                sha256="ab" * 32,
+                provider="CPUExecutionProvider",
+                precision="float32",
+            ),
+        ),
+        arrays={
+            "raw/core_loss": np.array([1.0, np.nan, 2.5, 1e9]),
+            "elements/probability": np.array([0.25, 0.75], dtype=np.float32),
+        },
     ),
     "refusal": Refusal(ticket=9, t_ns=T_NS + 8, reason="no such run", run=RUN),
     "refusal_without_a_run": Refusal(ticket=10, t_ns=T_NS + 9, reason="no run yet"),

@@ -54,3 +54,18 @@ def test_the_stated_memory_is_what_the_sums_take() -> None:
     assert PassSums.nbytes(10, RANGES) == (
         sum(a.nbytes for a in (*sums._sums.values(), *sums._came.values(), sums._passes))
     )
+
+
+def test_the_total_of_some_pixels_counts_every_pass_and_tells_empty_ones() -> None:
+    sums = PassSums(3000, RANGES)
+    rng = np.random.default_rng(7)
+    spectra = rng.integers(0, 100, (2, 2000, 3)).astype(np.float32)
+    spectra[1, 5, 2] = np.nan
+    for counts in spectra:
+        sums.add(np.arange(2000, dtype=np.uint32), {"core_loss": counts})
+    totals, count, filled = sums.total(np.arange(5, 3000, dtype=np.uint32), {"core_loss"})
+    expected = spectra[:, 5:].sum(axis=(0, 1), dtype=np.float64)
+    np.testing.assert_array_equal(totals["core_loss"], expected)
+    assert np.isnan(expected).tolist() == [False, False, True]
+    assert count == 2 * 1995
+    assert np.flatnonzero(filled).tolist() == list(range(1995))

@@ -13,6 +13,7 @@ import numpy as np
 import zmq
 
 from support.published_runs import package
+from support.raw_spectra import raw_spectra
 from zeroloss.maps import Closing, MapStore
 from zeroloss.outputs import Publisher
 from zeroloss.scan import Ledger, ScanGeometry
@@ -21,9 +22,12 @@ from zeroloss.wire import (
     Heartbeat,
     LedgerTotals,
     OutputInfo,
+    Refusal,
+    Request,
     RunEnd,
     RunStart,
     ScanPlan,
+    Spectra,
     SpectraBlock,
     WireError,
     decode,
@@ -80,6 +84,9 @@ class MappedRun:
 
     def rate_hz(self) -> float:
         return 1000.0
+
+    def spectra(self, request: Request) -> Spectra | Refusal:
+        return raw_spectra(self.start, self.ledger, request)
 
     def fill(self, begin: int, end: int, value: float) -> None:
         """Spectra [begin, end) are mapped."""

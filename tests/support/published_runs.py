@@ -7,9 +7,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from support.raw_spectra import raw_spectra
 from zeroloss.maps import Closing, MapStore
 from zeroloss.scan import Ledger
-from zeroloss.wire import EnergyRange, LedgerTotals, OutputInfo, PackageInfo, RunStart, ScanPlan
+from zeroloss.wire import (
+    EnergyRange,
+    LedgerTotals,
+    OutputInfo,
+    PackageInfo,
+    Refusal,
+    Request,
+    RunStart,
+    ScanPlan,
+    Spectra,
+)
 
 LABELS = ("B", "C", "N", "O")
 PROBABILITY = "elements/probability"
@@ -79,6 +90,9 @@ class SmallRun:
 
     def rate_hz(self) -> float:
         return 0.0
+
+    def spectra(self, request: Request) -> Spectra | Refusal:
+        return raw_spectra(self.start, self.ledger, request)
 
     def fill(self, begin: int, end: int, rng: np.random.Generator) -> None:
         """Spectra [begin, end) arrive and are mapped with random values."""

@@ -24,13 +24,15 @@ from zeroloss.wire import (
     RunStart,
     ScanPlan,
     Snapshot,
+    Spectra,
     SpectraBlock,
     SpectrumAxis,
+    SpectrumInfo,
 )
 from zeroloss.wire.acquisition import EXIT_STATUSES, MAX_SEQ, MODALITIES, PATTERNS
 from zeroloss.wire.layers import OUTPUT_KINDS
 from zeroloss.wire.limits import MAX_CHANNELS, MAX_PIXELS, MAX_SPECTRA
-from zeroloss.wire.requests import OPERATIONS
+from zeroloss.wire.spectra import ANSWER_KINDS, COUNTS_ORIGINS
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=64).filter(
@@ -221,6 +223,61 @@ def snapshots(draw):
     )
 
 
+spans = st.tuples(st.integers(0, MAX_PIXELS - 1), st.integers(1, MAX_PIXELS)).filter(
+    lambda pair: pair[0] < pair[1]
+)
+
+
+@st.composite
+def spectrum_requests(draw):
+    """Requests for spectra of listed pixels and of rectangles."""
+    listed = draw(st.booleans())
+    return Request(
+        op="spectrum",
+        ticket=draw(seqs),
+        run=draw(st.none() | runs),
+        t_ns=draw(seqs),
+        what=tuple(draw(st.lists(names, max_size=4, unique=True))),
+        pixels=draw(hnp.arrays(np.uint32, st.integers(1, 5))) if listed else None,
+        rows=None if listed else draw(st.none() | spans),
+        columns=None if listed else draw(st.none() | spans),
+    )
+
+
+@st.composite
+def spectra(draw):
+    """Answers with a few arrays of any number of dimensions."""
+    chosen = draw(st.lists(names, max_size=3, unique=True))
+    dtypes = st.sampled_from((np.float32, np.float64))
+    shapes = st.lists(st.integers(0, 4), max_size=3).map(tuple)
+    return Spectra(
+        run=draw(runs),
+        ticket=draw(seqs),
+        t_ns=draw(seqs),
+        pixels=draw(st.integers(1, MAX_PIXELS)),
+        spectra=draw(positions),
+        empty=draw(st.integers(0, MAX_PIXELS)),
+        left_out=draw(st.dictionaries(texts, positions, max_size=3)),
+        counts_from=draw(st.sampled_from(COUNTS_ORIGINS)),
+        infos=tuple(
+            SpectrumInfo(
+                name=name,
+                kind=draw(st.sampled_from(ANSWER_KINDS)),
+                range_name=draw(names),
+                unit=draw(texts),
+                labels=draw(st.lists(texts, max_size=4).map(tuple)),
+                axis_ev=draw(st.none() | st.tuples(numbers, numbers)),
+                version=draw(texts),
+                sha256=draw(texts),
+                provider=draw(texts),
+                precision=draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=16)),
+            )
+            for name in chosen
+        ),
+        arrays={name: draw(hnp.arrays(draw(dtypes), draw(shapes))) for name in chosen},
+    )
+
+
 gap_ranges = st.tuples(st.integers(0, MAX_SPECTRA - 1), st.integers(1, MAX_SPECTRA)).filter(
     lambda pair: pair[0] < pair[1]
 )
@@ -253,13 +310,15 @@ messages = st.one_of(
     map_closes,
     st.builds(
         Request,
-        op=st.sampled_from(OPERATIONS),
+        op=st.sampled_from(("snapshot", "gaps")),
         ticket=seqs,
         run=st.none() | runs,
         first=st.integers(0, MAX_PIXELS),
         t_ns=seqs,
     ),
+    spectrum_requests(),
     snapshots(),
+    spectra(),
     st.builds(
         Gaps,
         run=runs,

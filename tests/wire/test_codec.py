@@ -157,6 +157,7 @@ def test_missing_keys(name):
     parts, header = frames(name)
     # These may be absent: absent and null say the same.
     optional = {"expected", "beam_kev", "convergence_mrad", "collection_mrad", "closed"}
+    optional |= {"rows", "columns"}
     optional |= {"run"} if SAMPLES[name].KIND in ("ask", "no") else set()
     for key in header:
         without = with_header(parts, {other: header[other] for other in header if other != key})
@@ -263,6 +264,18 @@ def test_wrong_buffers(change, fault):
         ("gaps", {"ranges": [[5, 5]]}, Fault.MALFORMED),
         ("gaps", {"ranges": [[1, 2, 3]]}, Fault.MALFORMED),
         ("request_gaps", {"op": "shutdown"}, Fault.MALFORMED),
+        ("request_spectrum_of_a_region", {"rows": [2, 2]}, Fault.MALFORMED),
+        ("request_spectrum_of_a_region", {"columns": [1, 2, 3]}, Fault.MALFORMED),
+        ("request_spectrum_of_a_region", {"columns": [0, 1 << 40]}, Fault.OVERSIZED),
+        ("request_spectrum_of_a_region", {"what": ["@raw"]}, Fault.MALFORMED),
+        ("request_spectrum_of_a_region", {"what": [""]}, Fault.MALFORMED),
+        ("request_spectrum_of_a_region", {"what": ["a/b", "a/b"]}, Fault.MALFORMED),
+        ("request_spectrum_of_a_region", {"what": ["x" * 200]}, Fault.MALFORMED),
+        ("request_spectrum_of_a_region", {"what": ["a/b"] * 17}, Fault.OVERSIZED),
+        ("request_spectrum_of_pixels", {"rows": [0, 1]}, Fault.MALFORMED),
+        ("spectra", {"answers": []}, Fault.MALFORMED),
+        ("spectra", {"counts_from": "memory"}, Fault.MALFORMED),
+        ("spectra", {"left_out": {"why": -1}}, Fault.MALFORMED),
     ],
 )
 def test_wrong_fields(name, change, fault):
@@ -311,6 +324,24 @@ def test_two_buffers_of_one_name():
     parts, header = frames("spectra_block")
     header["bufs"] *= 2
     assert fault_of([*with_header(parts, header), parts[2]]) == Fault.MALFORMED
+
+
+def test_lists_of_asked_pixels_have_one_dimension_and_a_cap():
+    asked = SAMPLES["request_spectrum_of_pixels"]
+    most = np.arange(caps.MAX_ASKED_PIXELS, dtype=np.uint32)
+    parts = encode(replace(asked, pixels=most))
+    assert memoryview(parts[2]).nbytes <= caps.MAX_HEADER_BYTES  # what the daemon's socket takes
+    assert same(decode(parts), replace(asked, pixels=most))
+    beyond = np.zeros(caps.MAX_ASKED_PIXELS + 1, np.uint32)
+    assert fault_of(encode(replace(asked, pixels=beyond))) == Fault.OVERSIZED
+    for wrong in (most[:4].reshape(2, 2), most[:0], most[:2].astype(np.float32)):
+        assert fault_of(encode(replace(asked, pixels=wrong))) == Fault.SHAPE
+
+
+def test_answers_are_floats():
+    answer = SAMPLES["spectra"]
+    whole = {name: np.arange(4) for name in answer.arrays}
+    assert fault_of(encode(replace(answer, arrays=whole))) == Fault.DTYPE
 
 
 def test_long_text_of_other_scripts_fits():

@@ -93,6 +93,8 @@ def test_faults():
 def test_every_kind_and_its_keys(kind):
     text = section(f"### `{kind}`: ")
     told = first_column(text.split("\n`scan`:")[0] if kind == "run" else text)
+    if kind == "spectra":
+        told = first_column(text.split("An entry of `answers`")[0])
     if kind == "open":
         told = {"daemon"} | first_column(text.split("An entry of `packages`")[0])
     real = {
@@ -114,6 +116,8 @@ def test_nested_maps():
         package.to_header()
     ) - {"outputs"}
     assert first_column(opened.partition("| key |")[2]) == set(package.outputs[0].to_header())
+    answers = section("### `spectra`: ").partition("An entry of `answers`")[2]
+    assert first_column(answers) == set(SAMPLES["spectra"].infos[0].to_header())
     assert first_column(section("## The ledger")) == set(LedgerTotals().to_header())
 
 

@@ -27,6 +27,7 @@ from zeroloss.wire import (
 )
 from zeroloss.wire.limits import MAX_GAPS, MAX_HEADER_BYTES
 
+from .answers import Answers
 from .endpoints import bind, release
 from .live import LiveRun
 from .metrics import Metrics
@@ -101,6 +102,7 @@ class Publisher:
             self._maps.close(0)
             self._requests.close(0)
             raise
+        self._answers = Answers(context, self.metrics)
 
     @property
     def seq(self) -> int:
@@ -113,6 +115,7 @@ class Publisher:
 
     def start(self) -> None:
         """Begin to publish and to answer."""
+        self._answers.start()
         self._thread.start()
 
     def close(self) -> None:
@@ -122,6 +125,7 @@ class Publisher:
         self._stopping.set()
         if self._thread.ident is not None:
             self._thread.join()
+        self._answers.close()
         release(self._maps, self.maps_endpoint, LINGER_MS)
         release(self._requests, self.requests_endpoint, 0)
 
@@ -136,6 +140,7 @@ class Publisher:
         poller = zmq.Poller()
         poller.register(self._maps, zmq.POLLIN)
         poller.register(self._requests, zmq.POLLIN)
+        poller.register(self._answers.bell, zmq.POLLIN)
         tick = time.monotonic()
         while not self._stopping.is_set():
             wait_ms = math.ceil(1e3 * min(TURN_S, max(0.0, tick - time.monotonic())))
@@ -145,6 +150,9 @@ class Publisher:
                 self._drain_subscriptions()
             if self._requests in ready:
                 self._serve_requests()
+            if self._answers.bell in ready:
+                for peer, answer in self._answers.take():
+                    self._reply(peer, answer)
             now = time.monotonic()
             if now >= tick:
                 self._publish_due(now)
@@ -225,7 +233,9 @@ class Publisher:
                 peer, *frames = self._requests.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            self._reply(peer, self._answer(frames))
+            answer = self._answer(peer, frames)
+            if answer is not None:
+                self._reply(peer, answer)
 
     def _reply(self, peer: bytes, answer: Message) -> None:
         frames = encode(answer)
@@ -238,7 +248,8 @@ class Publisher:
         else:
             self.metrics.replied(answer.KIND, _nbytes(frames))
 
-    def _answer(self, frames: list[bytes]) -> Message:
+    def _answer(self, peer: bytes, frames: list[bytes]) -> Message | None:
+        """The answer, or None when it is to come."""
         now = time.time_ns()
         try:
             request = decode(frames)
@@ -268,6 +279,15 @@ class Publisher:
                 ranges=tuple(gaps[:MAX_GAPS]),
                 ended=live.run.ended,
                 complete=len(gaps) <= MAX_GAPS,
+            )
+        if request.op == "spectrum":
+            if self._answers.ask(peer, live.run, request):
+                return None
+            return Refusal(
+                ticket=request.ticket,
+                t_ns=now,
+                reason="busy: too many requests for spectra are waiting; ask again in a moment",
+                run=live.opened.run,
             )
         if request.first >= live.run.store.pixels:
             return Refusal(

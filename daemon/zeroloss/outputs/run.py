@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from zeroloss.maps import Closing, MapStore
-from zeroloss.wire import LedgerTotals, PackageInfo, RunStart
+from zeroloss.wire import LedgerTotals, PackageInfo, Refusal, Request, RunStart, Spectra
 
 
 class PublishedRun(Protocol):
-    """A run as the publisher sees it; every member is read from the publisher's thread."""
+    """A run as the publisher sees it; every member but `spectra` is for the publisher's thread."""
 
     @property
     def start(self) -> RunStart:
@@ -42,3 +42,6 @@ class PublishedRun(Protocol):
     @property
     def closing(self) -> Closing | None:
         """Set once nothing more will be written to the map."""
+
+    def spectra(self, request: Request) -> Spectra | Refusal:
+        """The answer to a request of the operation `spectrum`; called on a thread of its own."""

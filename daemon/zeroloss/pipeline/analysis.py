@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from zeroloss.models import ModelSession
 from zeroloss.models.manifest import Manifest, Takes
@@ -27,6 +30,20 @@ class Analysis:
     def info(self) -> PackageInfo:
         """What the published maps say of the model."""
         return self.session.info(self.range.name)
+
+    def run(
+        self,
+        counts: npt.NDArray[np.float32],
+        shift_ev: npt.NDArray[np.floating] | float,
+        outputs: Collection[str],
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """These outputs of the model for `counts` [n, channels] with invalid channels NaN.
+
+        `shift_ev`, one or [n], is where the zero of the energy axis really is; `InferenceError`
+        where the model fails.
+        """
+        axis = self.range
+        return self.session.run(counts, axis.offset_ev - shift_ev, axis.scale_ev, outputs)
 
 
 def choose_analyses(start: RunStart, sessions: Iterable[ModelSession]) -> list[Analysis]:

@@ -85,6 +85,12 @@ class RunModels:
         takes = [item.manifest.takes for item in self._analyses if item.range.name == range_name]
         return bool(takes) and all(item.signed_counts for item in takes)
 
+    def shifting_for(self, analysis: Analysis) -> Analysis | None:
+        """The model that says where the zero of this one's energy axis is; None for no other."""
+        if self._shifting is None or analysis.range.name == self._shifting.range.name:
+            return None
+        return self._shifting
+
     def answer(self, counts: Counts) -> Answers:
         """The answers for `counts` [n, channels] a range, NaN where missing or saturated.
 
@@ -105,12 +111,8 @@ class RunModels:
             valid = np.asarray(np.isfinite(handed[key]).any(axis=1))
             outputs = self._stored[analysis.manifest.name]
             try:
-                values = analysis.session.run(
-                    handed[key],
-                    analysis.range.offset_ev - self._correction(analysis, shift_ev),
-                    analysis.range.scale_ev,
-                    [item.name for item in outputs],
-                )
+                shift = 0.0 if self.shifting_for(analysis) is None else shift_ev
+                values = analysis.run(handed[key], shift, [item.name for item in outputs])
                 good, why = _standing(valid, outputs, values), NO_ANSWER
             # Whatever one model does must not cost the others.
             except Exception as error:
@@ -137,13 +139,6 @@ class RunModels:
         with self._lock:
             taken, self._not_told = self._not_told, Counter()
         return taken
-
-    def _correction(
-        self, analysis: Analysis, shift_ev: npt.NDArray[np.floating]
-    ) -> npt.NDArray[np.floating] | float:
-        if self._shifting is None or analysis.range.name == self._shifting.range.name:
-            return 0.0
-        return shift_ev
 
     def _note(self, analysis: Analysis, reason: str, rows: Rows) -> bool:
         """Count the spectra of these rows; True where it is time to say so."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
 
 from zeroloss.wire import EnergyRange
+
+TOTALLED_AT_ONCE = 1024
+"""Pixels that are added up between two spectra that may come."""
 
 
 class PassSums:
@@ -50,3 +53,23 @@ class PassSums:
                 sums[name] = found = array[pixels]
                 found[~self._came[name][pixels]] = np.nan
             return sums, self._passes[pixels]
+
+    def total(
+        self, pixels: npt.NDArray[np.uint32], names: Collection[str]
+    ) -> tuple[dict[str, npt.NDArray[np.float64]], int, npt.NDArray[np.bool_]]:
+        """The counts of these pixels [n] summed, float64 [channels] a range of that name.
+
+        And how many spectra they are, and which of the pixels [n] hold any.
+        """
+        totals = {name: np.zeros(self._sums[name].shape[1]) for name in names}
+        filled = np.zeros(len(pixels), dtype=np.bool_)
+        spectra = 0
+        for first in range(0, len(pixels), TOTALLED_AT_ONCE):
+            part = pixels[first : first + TOTALLED_AT_ONCE]
+            with self._lock:
+                passes = self._passes[part]
+                for name, total in totals.items():
+                    total += self._sums[name][part].sum(axis=0)
+            spectra += int(passes.sum())
+            filled[first : first + TOTALLED_AT_ONCE] = passes > 0
+        return totals, spectra, filled

@@ -13,20 +13,24 @@ import numpy as np
 import numpy.typing as npt
 
 from zeroloss.maps import DEFAULT_MAX_BYTES, Closing, MapStore
-from zeroloss.recording import Recorder
+from zeroloss.recording import BlockIndex, Location, Recorder
 from zeroloss.scan import Coverage, EnergyAxis, IntervalSet, Ledger, ScanGeometry, runs_of
 from zeroloss.wire import (
     ExitStatus,
     Heartbeat,
     LedgerTotals,
+    Refusal,
+    Request,
     RunEnd,
     RunStart,
+    Spectra,
     SpectraBlock,
 )
 
 from .analysis import Analysis
 from .answers import NO_VALID_CHANNEL, RunModels
 from .passes import PassSums
+from .spectra import answer_spectra
 from .work import Work, mask_invalid
 
 RATE_WINDOW_S = 2.0
@@ -60,6 +64,8 @@ class Run:
         """Whether every spectrum is in the recording, to be read again when there is time."""
         self.folder: Path | None = None
         """Where spectra of this run are recorded, also if the recording has stopped."""
+        self.index = BlockIndex()
+        """Where the spectra of a run with a folder are in its recording."""
         self._unmapped = unmapped
         self.malformed: Counter[str] = Counter()
         self.foreign = 0
@@ -104,6 +110,10 @@ class Run:
         """Age of the newest mapped spectra since they were received."""
         return self._lag_s
 
+    def spectra(self, request: Request) -> Spectra | Refusal:
+        """The answer to a request of the operation `spectrum`; reads the recording."""
+        return answer_spectra(self, request)
+
     def rate_hz(self) -> float:
         """Spectra mapped per second over the last two seconds."""
         with self.lock:
@@ -127,8 +137,13 @@ class Run:
 
     # Receiving.
 
-    def receive(self, block: SpectraBlock, received_ns: int) -> list[Work]:
-        """Account for a block; returns the work in it. What cannot be used is rejected, counted."""
+    def receive(
+        self, block: SpectraBlock, received_ns: int, location: Location | None = None
+    ) -> list[Work]:
+        """Account for a block; returns the work in it. What cannot be used is rejected, counted.
+
+        `location` is where the block was recorded, None where it could not be.
+        """
         self.heard()
         begin, end = block.first, block.first + block.n
         fault = self._fault_of(block)
@@ -156,6 +171,9 @@ class Run:
                 works.append(Work(self, positions, pixels, counts, received_ns))
             else:
                 works.extend(self._summed(self.sums, positions, pixels, counts, received_ns))
+        if self.folder is not None:
+            for work in works:
+                self._index(block, work, location)
         return works
 
     def take_deferred(self, block: SpectraBlock, received_ns: int) -> list[Work]:
@@ -347,6 +365,15 @@ class Run:
             part = slice(first - int(positions[0]), stop - int(positions[0]))
             works.append(Work(self, positions[part], pixels[part], {}, received_ns))
         return works
+
+    def _index(self, block: SpectraBlock, work: Work, location: Location | None) -> None:
+        self.index.add(
+            int(work.positions[0]),
+            int(work.positions[-1]) + 1,
+            first=block.first,
+            location=location,
+            pixels=work.pixels if self.geometry.per_pass is None else None,
+        )
 
     def _pixels(
         self, block: SpectraBlock, positions: npt.NDArray[np.int64]

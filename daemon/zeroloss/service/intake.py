@@ -14,6 +14,7 @@ from zeroloss.models import InferenceError, ModelSession
 from zeroloss.outputs import Metrics
 from zeroloss.pipeline import Analysis, Batcher, Run, Work, choose_analyses
 from zeroloss.recording import (
+    Location,
     RecordedRun,
     Recorder,
     RecordingError,
@@ -98,8 +99,8 @@ class Intake:
         if run is None or not isinstance(message, SpectraBlock | Heartbeat | RunEnd):
             self._foreign(message)
             return
-        self._record(run, received)
-        self._queue(run, _take(run, message, received.received_ns))
+        location = self._record(run, received)
+        self._queue(run, _take(run, message, received.received_ns, location))
 
     def open_runs(self) -> list[Run]:
         """The runs that are fed; safe on any thread."""
@@ -237,7 +238,7 @@ class Intake:
         try:
             for item in RecordedRun(folder).messages():
                 if isinstance(item.message, SpectraBlock | Heartbeat | RunEnd):
-                    for work in _take(run, item.message, item.received_ns):
+                    for work in _take(run, item.message, item.received_ns, item.location):
                         run.defer(work)
             reopen(folder)
         except OSError as error:
@@ -280,17 +281,18 @@ class Intake:
         self._metrics.recording("recording")
         return recorder
 
-    def _record(self, run: Run, received: Received) -> None:
+    def _record(self, run: Run, received: Received) -> Location | None:
         if run.recorder is None or not run.recording:
-            return
+            return None
         try:
-            run.recorder.write(received.parts, received.received_ns)
+            location = run.recorder.write(received.parts, received.received_ns)
         except RecordingError as error:
             run.recording = False
             self._recording_failed(error)
-        else:
-            nbytes = sum(memoryview(part).nbytes for part in received.parts)
-            self._metrics.recording_bytes.inc(nbytes)
+            return None
+        nbytes = sum(memoryview(part).nbytes for part in received.parts)
+        self._metrics.recording_bytes.inc(nbytes)
+        return location
 
     def _recording_failed(self, error: RecordingError) -> None:
         self.recording_fault = str(error)
@@ -298,9 +300,14 @@ class Intake:
         log.error("RECORDING STOPPED, maps go on: %s", error)
 
 
-def _take(run: Run, message: SpectraBlock | Heartbeat | RunEnd, received_ns: int) -> list[Work]:
+def _take(
+    run: Run,
+    message: SpectraBlock | Heartbeat | RunEnd,
+    received_ns: int,
+    location: Location | None,
+) -> list[Work]:
     if isinstance(message, SpectraBlock):
-        return run.receive(message, received_ns)
+        return run.receive(message, received_ns, location)
     if isinstance(message, Heartbeat):
         run.heartbeat(message)
     else:

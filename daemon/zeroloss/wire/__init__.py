@@ -21,11 +21,13 @@ from .layers import OutputInfo, PackageInfo, SpectrumAxis, layer_key
 from .limits import PROTOCOL_VERSION
 from .maps import DAEMON_BYTES, LedgerTotals, LedgerUpdate, MapClose, MapOpen, MapUpdate
 from .requests import Gaps, Refusal, Request, Snapshot
+from .spectra import RAW, Spectra, SpectrumInfo
 
 __all__ = [
     "COUNT_DTYPES",
     "DAEMON_BYTES",
     "PROTOCOL_VERSION",
+    "RAW",
     "RUN_BYTES",
     "EnergyRange",
     "ExitStatus",
@@ -49,8 +51,10 @@ __all__ = [
     "RunStart",
     "ScanPlan",
     "Snapshot",
+    "Spectra",
     "SpectraBlock",
     "SpectrumAxis",
+    "SpectrumInfo",
     "WireError",
     "decode",
     "encode",

@@ -27,6 +27,7 @@ from .limits import (
 )
 from .maps import LedgerUpdate, MapClose, MapOpen, MapUpdate
 from .requests import Gaps, Refusal, Request, Snapshot
+from .spectra import Spectra
 
 Message: TypeAlias = (
     RunStart
@@ -40,6 +41,7 @@ Message: TypeAlias = (
     | Request
     | Snapshot
     | Gaps
+    | Spectra
     | Refusal
 )
 Part: TypeAlias = bytes | bytearray | memoryview
@@ -56,6 +58,7 @@ _TYPES: tuple[type[Message], ...] = (
     Request,
     Snapshot,
     Gaps,
+    Spectra,
     Refusal,
 )
 _BY_KIND: dict[str, type[Message]] = {item.KIND: item for item in _TYPES}

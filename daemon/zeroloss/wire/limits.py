@@ -33,3 +33,7 @@ MAX_OUTPUTS = 64
 MAX_LABELS = 1024
 MAX_GAPS = 4096
 """Ranges of missing spectra listed in one reply; ask again for the rest."""
+MAX_ASKED_PIXELS = 1 << 18
+"""Pixels of one request for spectra; a list of so many just fits into a request."""
+MAX_ASKED_NAMES = 16
+"""Raw ranges and model outputs of one request for spectra."""

@@ -1,4 +1,4 @@
-"""Questions to a daemon and their answers: snapshot, gaps, refusal. They share a `ticket`."""
+"""Questions to a daemon, and the answers snapshot, gaps and refusal. They share a `ticket`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,29 @@ from .acquisition import MAX_SEQ, RUN_BYTES, Array
 from .errors import Fault, WireError
 from .fields import Fields
 from .layers import read_layers, read_vector
-from .limits import MAX_GAPS, MAX_PIXELS, MAX_SPECTRA
+from .limits import (
+    MAX_ASKED_NAMES,
+    MAX_ASKED_PIXELS,
+    MAX_GAPS,
+    MAX_NAME,
+    MAX_PIXELS,
+    MAX_SPECTRA,
+)
 from .maps import LedgerTotals, MapClose, MapOpen
+from .spectra import MAX_ANSWER_NAME
 
-Operation = Literal["snapshot", "gaps"]
-OPERATIONS: tuple[Operation, ...] = ("snapshot", "gaps")
+Operation = Literal["snapshot", "gaps", "spectrum"]
+OPERATIONS: tuple[Operation, ...] = ("snapshot", "gaps", "spectrum")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """A question on the ROUTER socket; `run` None means the newest run.
 
-    `snapshot`: the map from pixel `first` on, in pages; `gaps`: the spectra that are missing.
+    `snapshot`: the map from pixel `first` on, in pages; `gaps`: the spectra that are missing;
+    `spectrum`: `what` (raw/<range>, <package>/<output>; none: the raw counts of every range) of the
+    summed counts of some pixels, either `pixels` (flat indices uint32 [n]) or the rectangle of
+    `rows` and `columns`, half-open [begin, end), None for all of them.
     """
 
     op: Operation
@@ -32,6 +43,10 @@ class Request:
     run: bytes | None = None
     first: int = 0
     t_ns: int = 0
+    what: tuple[str, ...] = ()
+    pixels: npt.NDArray[np.uint32] | None = None
+    rows: tuple[int, int] | None = None
+    columns: tuple[int, int] | None = None
 
     KIND = "ask"
 
@@ -42,22 +57,79 @@ class Request:
 
     def to_header(self) -> dict[str, object]:
         """The msgpack map of this message, without the common fields."""
-        return {"op": self.op, "first": self.first}
+        header: dict[str, object] = {"op": self.op, "first": self.first}
+        if self.op == "spectrum":
+            header |= {
+                "what": list(self.what),
+                "rows": None if self.rows is None else list(self.rows),
+                "columns": None if self.columns is None else list(self.columns),
+            }
+        return header
 
     def buffers(self) -> dict[str, Array]:
-        """No raw buffers."""
-        return {}
+        """`@pixels` where pixels are listed."""
+        return {} if self.pixels is None else {"@pixels": self.pixels}
 
     @classmethod
     def from_fields(cls, fields: Fields, buffers: Mapping[str, Array]) -> Request:
         """Read the message; `WireError` on anything out of bounds."""
+        op = cast(Operation, fields.choice("op", OPERATIONS))
+        ticket = fields.integer("seq", 0, MAX_SEQ)
+        run = fields.raw("run", RUN_BYTES) if fields.has("run") else None
+        first = fields.integer("first", 0, MAX_PIXELS)
+        t_ns = fields.integer("t_ns", 0, MAX_SEQ)
+        if op != "spectrum":
+            return cls(op=op, ticket=ticket, run=run, first=first, t_ns=t_ns)
+        rows, columns = _span(fields, "rows"), _span(fields, "columns")
+        pixels = _asked_pixels(buffers)
+        if pixels is not None and (rows is not None or columns is not None):
+            raise WireError(Fault.MALFORMED, "a request for listed pixels and for a rectangle")
         return cls(
-            op=cast(Operation, fields.choice("op", OPERATIONS)),
-            ticket=fields.integer("seq", 0, MAX_SEQ),
-            run=fields.raw("run", RUN_BYTES) if fields.has("run") else None,
-            first=fields.integer("first", 0, MAX_PIXELS),
-            t_ns=fields.integer("t_ns", 0, MAX_SEQ),
+            op=op,
+            ticket=ticket,
+            run=run,
+            first=first,
+            t_ns=t_ns,
+            what=_asked_names(fields),
+            pixels=pixels,
+            rows=rows,
+            columns=columns,
         )
+
+
+def _span(fields: Fields, key: str) -> tuple[int, int] | None:
+    if not fields.has(key):
+        return None
+    begin, end = fields.integers(key, 2, 0, MAX_PIXELS)
+    if begin >= end:
+        raise WireError(Fault.MALFORMED, f"{key} [{begin}, {end}) are none")
+    return begin, end
+
+
+def _asked_pixels(buffers: Mapping[str, Array]) -> npt.NDArray[np.uint32] | None:
+    pixels = buffers.get("@pixels")
+    if pixels is None:
+        return None
+    if len(pixels.shape) != 1 or len(pixels) == 0:
+        raise WireError(Fault.SHAPE, f"pixels: expected uint32 [n], got {list(pixels.shape)}")
+    if len(pixels) > MAX_ASKED_PIXELS:
+        raise WireError(
+            Fault.OVERSIZED, f"a request for {len(pixels)} pixels: the cap is {MAX_ASKED_PIXELS}"
+        )
+    vector = read_vector(buffers, "@pixels", np.uint32, len(pixels))
+    return vector.astype(np.uint32, copy=False)
+
+
+def _asked_names(fields: Fields) -> tuple[str, ...]:
+    what = fields.texts("what", MAX_ASKED_NAMES)
+    for name in what:
+        if not name or name.startswith("@") or len(name) > MAX_ANSWER_NAME:
+            raise WireError(
+                Fault.MALFORMED, f"{name[:MAX_NAME]!r} is no raw/<range> or <package>/<output>"
+            )
+    if len(set(what)) != len(what):
+        raise WireError(Fault.MALFORMED, "a request for spectra names the same thing twice")
+    return what
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
