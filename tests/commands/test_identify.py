@@ -227,6 +227,29 @@ def test_x_ray_spectra_are_not_for_this_model(identify, tmp_path):
     assert "x.hspy: edx spectra; the model takes eels" in output
 
 
+def test_a_dispersion_that_the_model_does_not_take(identify, tmp_path):
+    make_package(
+        tmp_path / "models", name="fine", labels=LABELS, changes={"takes.scale_ev": [0.1, 0.5]}
+    )
+    path = write_npz(tmp_path / "s.npz", make_spectra([["C"]]))
+    code, output, _ = identify(path, model="fine")
+    assert code == 2
+    assert "1 eV per channel: the model takes 0.1 to 0.5 eV" in output
+    assert identify(path)[0] == 0
+
+
+def test_negative_counts_of_a_model_that_takes_them(identify, tmp_path):
+    changes = {"takes.signed_counts": True}
+    make_package(tmp_path / "models", name="signed", labels=LABELS, changes=changes)
+    spectra = make_spectra([["C"]])
+    spectra[0, 184:190], spectra[0, 0] = -30.0, np.nan
+    path = write_npz(tmp_path / "s.npz", spectra)
+    _, output, rows = identify(path, model="signed")
+    assert "s0: 1 of 900 channels are NaN or saturated" in output
+    probability, _ = expected_answer(spectra, 100.0, 1.0, LABELS)
+    np.testing.assert_allclose(probabilities(rows), probability, atol=1e-4)
+
+
 def test_too_many_channels(identify, tmp_path):
     path = write_npz(tmp_path / "s.npz", [np.ones(20_000)], scale_ev=0.1)
     code, output, _ = identify(path)

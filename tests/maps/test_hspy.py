@@ -114,6 +114,30 @@ def test_the_labels_say_what_each_image_is(signals: dict[str, Any]) -> None:
     assert signals["coverage"].metadata.Zeroloss.codes.lost == Coverage.LOST
 
 
+def test_a_masked_value_says_where_its_reason_is(tmp_path: Path) -> None:
+    hs = pytest.importorskip("hyperspy.api", reason="HyperSpy is not installed")
+    gap = OutputInfo(name="gap", kind="scalar", shape=(), unit="eV", reason="why")
+    why = OutputInfo(name="why", kind="label", shape=(), labels=("given", "no gap", "vacuum"))
+    peaks = OutputInfo(name="peaks", kind="scalar", shape=(2, 3), labels=("height", "width"))
+    info = replace(package(), name="low", outputs=(gap, why, peaks))
+    store = MapStore(run_start((1, 3)), (info,))
+    values = {
+        "low/gap": np.array([1.5, np.nan, np.nan], np.float32),
+        "low/why": np.array([0, 2, 1], np.float32),
+        "low/peaks": np.arange(18, dtype=np.float32).reshape(3, 2, 3),
+    }
+    store.write(np.arange(3, dtype=np.uint32), values, np.zeros(3, np.int64))
+    write_hspy(tmp_path / "map.hspy", store, PROVENANCE, TOTALS, {})
+    signals = {item.metadata.Zeroloss.layer: item for item in hs.load(tmp_path / "map.hspy")}
+    np.testing.assert_array_equal(signals["low/gap"].data, [values["low/gap"]])
+    np.testing.assert_array_equal(signals["low/why"].data, [values["low/why"]])
+    assert signals["low/gap"].metadata.Zeroloss.reason == "why"
+    about = signals["low/why"].metadata.Zeroloss
+    assert (about.kind, list(about.labels)) == ("label", ["given", "no gap", "vacuum"])
+    axes = signals["low/peaks"].axes_manager.navigation_axes
+    assert [(axis.name, axis.size) for axis in axes] == [("index_1", 3), ("label", 2)]
+
+
 def test_the_file_says_what_made_it(signals: dict[str, Any], store: MapStore) -> None:
     for signal in signals.values():
         about = signal.metadata.Zeroloss

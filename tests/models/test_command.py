@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.packages import make_package
+from support.packages import make_masked_package, make_package
 from zeroloss.commands import models
 from zeroloss.models import Manifest, ModelError, load_package
 
@@ -38,6 +38,33 @@ def test_list_names_what_a_package_is(folder: Path, capsys: pytest.CaptureFixtur
     sha256 = load_package(folder / "one").sha256
     for part in ("one 7.1", "two 1.0.0", sha256[:12], "244 to 748 eV", "probability [4]"):
         assert part in said
+
+
+def test_list_tells_what_may_be_missing_and_what_is_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    changes = {"takes.scale_ev": [0.05, 1], "takes.signed_counts": True}
+    make_masked_package(tmp_path, changes={**changes, "outputs.2.shifts_axis": True})
+    assert call("--folder", tmp_path) == 0
+    said = capsys.readouterr().out
+    for part in (
+        "0.05 to 1 eV per channel",
+        "negative counts too",
+        "mean [] counts, or reason",
+        "peak [] eV, corrects the axis of other ranges, or reason",
+        "reason []: given, dark, bright",
+        "curves [2, 16] counts, spectrum",
+    ):
+        assert part in said
+
+
+def test_check_takes_a_package_with_masked_values(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_masked_package(tmp_path)
+    assert call("check", "masked", "--folder", tmp_path, *CPU) == 0
+    assert "broken" not in capsys.readouterr().out
 
 
 def test_list_tells_of_a_damaged_package(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

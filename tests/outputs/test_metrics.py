@@ -56,6 +56,16 @@ def test_an_unknown_recording_state_is_an_error() -> None:
         Metrics().recording("paused")
 
 
+def test_what_a_model_did_not_answer_is_counted_by_reason() -> None:
+    metrics = Metrics()
+    metrics.unanswered("low_loss", "no valid channel", 3)
+    metrics.unanswered("low_loss", "no valid channel", 2)
+    metrics.unanswered("low_loss", "the model gave no finite answer", 1)
+    reasons = {"no valid channel": 5, "the model gave no finite answer": 1}
+    for reason, count in reasons.items():
+        assert value(metrics, "unanswered_total", package="low_loss", reason=reason) == count
+
+
 def test_packages_in_use_are_shown() -> None:
     metrics = Metrics()
     about = {"name": "n", "version": "1", "sha256": "f", "provider": "CPU", "precision": "float32"}

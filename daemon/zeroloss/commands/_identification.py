@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 
 from zeroloss.models import ModelSession, ModelStore, PackageError, Provider
+from zeroloss.models.manifest import Takes
 from zeroloss.pipeline import mask_invalid
 from zeroloss.recording.spectrum_files import (
     Axis,
@@ -93,6 +94,11 @@ class Identifier:
                 f"{_range(axis)} overlaps the {low:g} to {high:g} eV of the model by less than "
                 f"{self.takes.min_overlap_ev:g} eV"
             )
+        if self.takes.scale_ev is not None and not self.takes.takes_scale(axis.scale_ev):
+            smallest, largest = self.takes.scale_ev
+            return (
+                f"{axis.scale_ev:g} eV per channel: the model takes {smallest:g} to {largest:g} eV"
+            )
         if not np.isfinite(spectra.counts).any():
             return "no channel is valid"
         return None
@@ -100,26 +106,32 @@ class Identifier:
     def run(self, spectra: Spectra, first: int, stop: int) -> Answer:
         """The answer for the spectra [first, stop)."""
         axis = spectra.axis
-        outputs = self._session.run(spectra.counts[first:stop], axis.offset_ev, axis.scale_ev)
+        wanted = [name for name in (self._output, self._spread) if name is not None]
+        outputs = self._session.run(
+            spectra.counts[first:stop], axis.offset_ev, axis.scale_ev, wanted
+        )
         spread = None if self._spread is None else outputs[self._spread]
         return Answer(outputs[self._output], spread)
 
 
-def read(path: Path, modality: str, *, mean: bool, given: Axis | None = None) -> list[Spectra]:
-    """All spectra of a file, masked; `SpectrumFileError` where it cannot be used.
+def read(path: Path, takes: Takes, *, mean: bool, given: Axis | None = None) -> list[Spectra]:
+    """All spectra of a file, masked as the model takes them.
 
-    `given` is the energy axis of text that holds counts only.
+    `given` is the energy axis of text that holds counts only. Raises `SpectrumFileError` where the
+    file cannot be used.
     """
     if path.suffix.lower() == ".npz":
         if given is not None:
             raise SpectrumFileError(f"{path.name}: it holds the axis of every spectrum: give none")
         return [
-            _masked(item.name, item.axis, item.counts[np.newaxis], [item.name], None, ())
+            _masked(takes, item.name, item.axis, item.counts[np.newaxis], [item.name], None, ())
             for item in read_spectrum_collection(path)
         ]
     file = read_spectrum_file(path, axis=given)
-    if file.modality != modality:
-        raise SpectrumFileError(f"{path.name}: {file.modality} spectra; the model takes {modality}")
+    if file.modality != takes.modality:
+        raise SpectrumFileError(
+            f"{path.name}: {file.modality} spectra; the model takes {takes.modality}"
+        )
     energy = file.ranges[0]
     axis = EnergyAxis.of_range(energy)
     name = str(path)
@@ -127,6 +139,7 @@ def read(path: Path, modality: str, *, mean: bool, given: Axis | None = None) ->
     image = file.pixels > 1
     names = [f"{name}[{i // columns},{i % columns}]" for i in range(file.pixels)]
     spectra = _masked(
+        takes,
         name,
         axis,
         file.counts[energy.name],
@@ -142,6 +155,7 @@ def read(path: Path, modality: str, *, mean: bool, given: Axis | None = None) ->
 
 
 def _masked(
+    takes: Takes,
     title: str,
     axis: EnergyAxis,
     counts: npt.NDArray[Any],
@@ -149,10 +163,11 @@ def _masked(
     saturation: float | None,
     notes: tuple[str, ...],
 ) -> Spectra:
-    valid, masked = mask_invalid(counts, saturation)
+    valid, masked = mask_invalid(counts, saturation, signed=takes.signed_counts)
     if masked:
         share = f"{masked} of {valid.size} channels"
-        notes += (f"{share} are NaN, negative or saturated and count as not measured",)
+        kinds = "NaN or saturated" if takes.signed_counts else "NaN, negative or saturated"
+        notes += (f"{share} are {kinds} and count as not measured",)
     return Spectra(title, axis, valid, names, "", notes)
 
 
@@ -232,7 +247,7 @@ def identify_files(
         total = 0
         for path in paths:
             try:
-                groups = read(path, identifier.takes.modality, mean=mean, given=axis)
+                groups = read(path, identifier.takes, mean=mean, given=axis)
             except SpectrumFileError as error:
                 failures.append(str(error))
                 failed += 1

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from zeroloss.models import ModelPackage, Provider
+    from zeroloss.models.manifest import Output, Takes
 
 HELP = "list model packages, check that they work on this machine"
 
@@ -98,8 +99,7 @@ def _row(package: ModelPackage) -> tuple[str, ...]:
     from rich.filesize import decimal
 
     manifest = package.manifest
-    begin, end = manifest.takes.window_ev
-    gives = [f"{item.name} {list(item.shape)} {item.unit}".rstrip() for item in manifest.outputs]
+    gives = [_gives(item) for item in manifest.outputs]
     size = decimal(package.graph_bytes)
     what = [f"{manifest.name} {manifest.version}", package.sha256[:12], size]
     trained = manifest.trained
@@ -107,10 +107,34 @@ def _row(package: ModelPackage) -> tuple[str, ...]:
     made = [f"{trained.date}, {trained.software}", trained.data, f"{trained.spectra} spectra"]
     return (
         "\n".join(what),
-        f"{manifest.takes.modality}\n{begin:g} to {end:g} eV",
+        _takes(manifest.takes),
         "\n".join(gives),
         "\n".join(made + metrics),
     )
+
+
+def _takes(takes: Takes) -> str:
+    begin, end = takes.window_ev
+    lines = [takes.modality, f"{begin:g} to {end:g} eV"]
+    if takes.scale_ev is not None:
+        low, high = takes.scale_ev
+        lines.append(f"{low:g} to {high:g} eV per channel")
+    if takes.signed_counts:
+        lines.append("negative counts too")
+    return "\n".join(lines)
+
+
+def _gives(output: Output) -> str:
+    text = f"{output.name} {list(output.shape)} {output.unit}".rstrip()
+    if output.kind == "label":
+        return f"{text}: {', '.join(output.labels)}"
+    if output.kind == "spectrum":
+        text += ", spectrum"
+    if output.shifts_axis:
+        text += ", corrects the axis of other ranges"
+    if output.reason is not None:
+        text += f", or {output.reason}"
+    return text
 
 
 def _check(console: Console, args: argparse.Namespace) -> int:

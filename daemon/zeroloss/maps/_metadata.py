@@ -23,6 +23,7 @@ def about_layer(package: PackageInfo, output: OutputInfo) -> dict[str, Scalar | 
         "unit": output.unit,
         "threshold": output.threshold,
         "uncertainty": output.uncertainty,
+        "reason": output.reason,
         "package": {
             "name": package.name,
             "version": package.version,

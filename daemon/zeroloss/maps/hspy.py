@@ -155,8 +155,10 @@ def _signals(store: MapStore) -> Iterator[_Signal]:
 
 def _axes(store: MapStore, signal: _Signal) -> Iterator[FileAxis]:
     names = [f"index_{i}" for i in range(len(signal.dims))]
-    if len(names) == 1:
-        names = ["label" if signal.labels else "index"]
+    if names and signal.labels:
+        names[0] = "label"
+    elif len(names) == 1:
+        names = ["index"]
     for name, size in zip(names, signal.dims, strict=True):
         yield FileAxis(name, size)
     step = store.start.scan.step
