@@ -7,6 +7,17 @@ msgpack only.
 from __future__ import annotations
 
 from ._live_run import LiveRun, MapTooLargeError, MapView
+from .spectrum import PixelError, Spectrum, SpectrumRefusedError, SummedSpectra
 from .subscriber import LiveMaps, MapEvent
 
-__all__ = ["LiveMaps", "LiveRun", "MapEvent", "MapTooLargeError", "MapView"]
+__all__ = [
+    "LiveMaps",
+    "LiveRun",
+    "MapEvent",
+    "MapTooLargeError",
+    "MapView",
+    "PixelError",
+    "Spectrum",
+    "SpectrumRefusedError",
+    "SummedSpectra",
+]

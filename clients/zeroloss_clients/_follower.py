@@ -61,6 +61,7 @@ class Follower:
     ) -> None:
         self._tell = tell
         self._memory_bytes = memory_bytes
+        self._requests = (context, requests)
         self.stop = threading.Event()
         self.heard = 0.0
         self.problem = ""
@@ -210,7 +211,7 @@ class Follower:
                 known.restart(message)
             return known
         try:
-            run = LiveRun(message, self._memory_bytes)
+            run = LiveRun(message, self._memory_bytes, self._requests)
         except MapTooLargeError as error:
             self.problem = str(error)
             log.error("%s", error)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import zmq
 
 from zeroloss.scan import Coverage
 from zeroloss.wire import (
@@ -24,6 +25,10 @@ from zeroloss.wire import (
     layer_key,
 )
 
+from .spectrum import ANSWER_WITHIN_S, Span, SummedSpectra, ask_spectra, askable
+
+Requests: TypeAlias = tuple[zmq.Context[zmq.Socket[bytes]], str]
+"""Where the daemon answers: endpoint, and the context to ask in."""
 DETECTED_SHARE = 0.01
 """A label is detected where at least this share of the mapped pixels is at or above threshold."""
 SUMMARY_PIXELS = 1 << 16
@@ -89,8 +94,9 @@ class LiveRun:
     output; `layer()` gives whole arrays. Each access copies what there is at that moment.
     """
 
-    def __init__(self, opened: MapOpen, memory_bytes: int) -> None:
+    def __init__(self, opened: MapOpen, memory_bytes: int, requests: Requests) -> None:
         self._lock = threading.RLock()
+        self._requests = requests
         self.opened = opened
         self.start: RunStart = opened.start
         self.packages: tuple[PackageInfo, ...] = opened.packages
@@ -272,6 +278,42 @@ class LiveRun:
         with self._lock:
             layer = self._layers[key]
             return layer.reshape(*self.shape, *layer.shape[1:]).copy()
+
+    @property
+    def askable(self) -> tuple[str, ...]:
+        """What `spectrum` can be asked for: the raw counts of every range, every model output."""
+        return askable(self.start, self.packages)
+
+    def spectrum(
+        self,
+        *,
+        what: Sequence[str] | str = (),
+        pixels: npt.ArrayLike | None = None,
+        rows: Span = None,
+        columns: Span = None,
+        timeout_s: float = ANSWER_WITHIN_S,
+    ) -> SummedSpectra:
+        """The sum of the spectra of some pixels, raw or as a model sees it, asked of the daemon.
+
+        `what` are names among `askable`, by default the raw counts of every range. The pixels are
+        `pixels` (pairs (row, column), a mask [ny, nx], or a numpy array of flat indices), or the
+        rectangle of `rows` and `columns`: one index, a half-open (begin, end), or all by default.
+
+        Raises `SpectrumRefusedError` with the daemon's sentence where it does not answer,
+        `TimeoutError` when it is silent for `timeout_s` seconds, and `PixelError` (a `ValueError`)
+        for pixels that are not on the map.
+        """
+        context, endpoint = self._requests
+        return ask_spectra(
+            context,
+            endpoint,
+            self.start,
+            what=what,
+            pixels=pixels,
+            rows=rows,
+            columns=columns,
+            timeout_s=timeout_s,
+        )
 
     def to_hyperspy(self, labels: tuple[str, ...] | None = None) -> Any:
         """The probability maps as a HyperSpy `Signal2D` [label, y, x] with axes and provenance.

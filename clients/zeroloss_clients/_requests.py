@@ -23,17 +23,7 @@ class Requester:
         self.socket = self._connected()
 
     def _connected(self) -> zmq.Socket[bytes]:
-        socket = self._context.socket(zmq.DEALER)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.RECONNECT_IVL, 50)
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, 2000)
-        try:
-            socket.connect(self.endpoint)
-        except zmq.ZMQError as error:
-            socket.close()
-            raise OSError(f"cannot connect to {self.endpoint}: {error.strerror}") from None
-        return socket
+        return _connect(self._context, self.endpoint)
 
     @property
     def waiting(self) -> bool:
@@ -72,3 +62,42 @@ class Requester:
     def close(self) -> None:
         """Close the socket."""
         self.socket.close()
+
+
+def ask_once(
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, request: Request, timeout_s: float
+) -> Message:
+    """The answer to one question, over a connection of its own; may be called from any thread.
+
+    Raises `OSError` for an endpoint that cannot be, `TimeoutError` without an answer in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    socket = _connect(context, endpoint)
+    try:
+        socket.send_multipart(encode(request))
+        while socket.poll(max(0, round(1000 * (deadline - time.monotonic())))):
+            try:
+                reply = decode(socket.recv_multipart())
+            except WireError:
+                continue
+            # Nothing else was asked here: also what is refused without a ticket is the answer.
+            return reply
+    finally:
+        socket.close()
+    raise TimeoutError(
+        f"no answer from {endpoint} within {timeout_s:g} s: is a daemon running there?"
+    )
+
+
+def _connect(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> zmq.Socket[bytes]:
+    socket = context.socket(zmq.DEALER)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.RECONNECT_IVL, 50)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 2000)
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError as error:
+        socket.close()
+        raise OSError(f"cannot connect to {endpoint}: {error.strerror}") from None
+    return socket

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -26,6 +26,7 @@ from zeroloss.wire import LedgerTotals
 
 from ._follower import Follower
 from ._live_run import LiveRun, MapView
+from .spectrum import ANSWER_WITHIN_S, Span, SummedSpectra
 
 log = logging.getLogger("zeroloss.clients")
 
@@ -257,6 +258,20 @@ class LiveMaps:
         if self._newest is None:
             raise LookupError("no run yet: use wait_for_run()")
         return self._newest
+
+    def spectrum(
+        self,
+        *,
+        what: Sequence[str] | str = (),
+        pixels: npt.ArrayLike | None = None,
+        rows: Span = None,
+        columns: Span = None,
+        timeout_s: float = ANSWER_WITHIN_S,
+    ) -> SummedSpectra:
+        """The sum of the spectra of some pixels of the newest run: see `LiveRun.spectrum`."""
+        return self.latest().spectrum(
+            what=what, pixels=pixels, rows=rows, columns=columns, timeout_s=timeout_s
+        )
 
     def spread(self, name: str) -> MapView:
         """The uncertainty of a map of the newest run."""

@@ -12,7 +12,18 @@ from zeroloss import __version__
 
 EXIT_FAILED = 2
 EXIT_INTERRUPTED = 130
-ORDER = ("demo", "serve", "watch", "replay", "map", "identify", "record", "microscope", "models")
+ORDER = (
+    "demo",
+    "serve",
+    "watch",
+    "spectrum",
+    "replay",
+    "map",
+    "identify",
+    "record",
+    "microscope",
+    "models",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

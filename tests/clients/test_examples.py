@@ -51,3 +51,8 @@ def test_look_at_iron(finished):
     out = run_example("look_at_iron", *finished[0])
     assert "100 of 100 pixels mapped, Fe in 100.0 %" in out
     assert "mean uncertainty 0.125" in out
+
+
+def test_look_at_a_spectrum(finished):
+    out = run_example("look_at_a_spectrum", *finished[0])
+    assert "O, 100 spectra, raw/core: [4950." in out
