@@ -1,0 +1,110 @@
+"""Trains the replicas of a zero-loss peak and keeps those that converged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+
+from zeroloss_export.networks.replicas import Replicas
+
+from .levenberg import fit
+from .noise import Floats, NoiseModel
+from .points import FIRST_WIDTHS, Cluster, TrainingSet, make_training_set
+from .regions import Regions
+from .scaling import Scaling
+
+DEFAULT_REPLICAS: Final = 100
+_CUT: Final = 2.0
+"""Times the median cost per point: replicas above it did not converge and are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """Replicas of one zero-loss peak.
+
+    ``weights`` [R, parameters] of those kept, ``chi2`` [R] of every trained replica against the
+    measured means per point of the trained region, ``kept`` [R] which of them are kept, ``steps``
+    of the solver.
+    """
+
+    network: Replicas
+    scaling: Scaling
+    weights: torch.Tensor
+    chi2: Floats
+    kept: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    steps: int
+
+    def curves(self, energy_ev: Floats, log_counts: float) -> Floats:
+        """ln of the zero-loss counts per channel [kept, channels] at energies above the maximum.
+
+        Below the trained energies the value at the first of them is held.
+        """
+        logs = np.full(len(energy_ev), log_counts)
+        inputs = torch.from_numpy(self.scaling.inputs(energy_ev, logs)).float()
+        values = self.network.values(self.weights, inputs).double().numpy()
+        out: Floats = values + self.scaling.base(energy_ev, logs)
+        return out
+
+
+def train_ensemble(
+    energy_ev: Floats,
+    clusters: Sequence[Cluster],
+    regions: Sequence[Regions],
+    noise: NoiseModel,
+    width_ev: float,
+    *,
+    replicas: int = DEFAULT_REPLICAS,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Ensemble:
+    """Train ``replicas`` networks on the clusters [on channels at ``energy_ev``], all at once.
+
+    A replica whose cost per point exceeds twice the median did not converge; it is counted and
+    left out. Raises ValueError where no replica is left or there is too little to train on.
+    """
+    scaling = _scaling(energy_ev, clusters, regions, width_ev)
+    rng = np.random.default_rng(seed)
+    data = make_training_set(energy_ev, clusters, regions, noise, scaling, replicas, rng)
+    network = Replicas(scaling.size)
+    start = network.draw(replicas, torch.Generator().manual_seed(seed))
+    fitted = fit(network, start, data.points, progress=progress)
+    chi2 = _chi2(network, fitted.weights, data)
+    cost = fitted.cost.numpy()
+    kept = np.isfinite(cost) & (cost <= _CUT * np.nanmedian(cost))
+    if not kept.any():
+        raise ValueError("no replica converged: the spectra may hold no zero-loss peak")
+    return Ensemble(
+        network, scaling, fitted.weights[torch.from_numpy(kept)], chi2, kept, fitted.steps
+    )
+
+
+def _scaling(
+    energy_ev: Floats, clusters: Sequence[Cluster], regions: Sequence[Regions], width_ev: float
+) -> Scaling:
+    """Coordinates over the trained energies; the base line is a fit through flank and tail."""
+    logs = [item.log_counts for item in clusters]
+    ends = (FIRST_WIDTHS * width_ev, float(energy_ev[-1]))
+    plain = Scaling(width_ev, ends, (min(logs), max(logs)), 0.0, 0.0, len(clusters))
+    places, levels = [], []
+    for cluster, item in zip(clusters, regions, strict=True):
+        inner = item.ruling_ev[0]
+        at = np.array([ends[0], inner])
+        counts = np.interp(at, energy_ev, np.maximum(cluster.counts, 1.0))
+        tail = np.log(counts[1]) + (1.0 - item.exponent) * np.log(ends[1] / inner)
+        places.append(plain.place(np.append(at, ends[1])))
+        levels.append(np.append(np.log(counts), tail) - cluster.log_counts)
+    slope, level = np.polyfit(np.concatenate(places), np.concatenate(levels), 1)
+    return Scaling(width_ev, ends, plain.log_counts, float(level), float(slope), len(clusters))
+
+
+@torch.no_grad()
+def _chi2(network: Replicas, weights: torch.Tensor, data: TrainingSet) -> Floats:
+    points = data.points
+    model = (network.values(weights, points.inputs) + points.base).exp()
+    squares = ((model - data.measured) / points.sigma) ** 2 * data.seen
+    chi2: Floats = (squares.sum(1) / data.seen.sum(1)).double().numpy()
+    return chi2

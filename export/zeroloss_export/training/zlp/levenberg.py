@@ -1,0 +1,164 @@
+"""Trains all replicas together by Levenberg and Marquardt's method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from zeroloss_export.networks.replicas import Replicas
+
+ANCHOR: Final = 0.3
+"""Precision with which each network is held to its own random start (1 / variance of a weight)."""
+LOG_FLOOR: Final = 0.02
+"""Smallest error of ln I in the first stage, which only has to come near."""
+PATIENCE: Final = 6
+"""Steps without a better validation cost after which a replica keeps its best weights."""
+GIVE_UP: Final = 1e7
+"""Damping from which a replica no longer moves."""
+LARGEST_LOG: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """What R replicas are fitted to at N points.
+
+    ``inputs`` [N, n], ``base`` [N] (added to the outputs: the curve the networks depart from),
+    ``target`` and ``sigma`` [R, N] in counts, ``training`` [R, N] 1 where a point trains the
+    replica, ``validation`` [R, N] 1 where it is held out.
+    """
+
+    inputs: Tensor
+    base: Tensor
+    target: Tensor
+    sigma: Tensor
+    training: Tensor
+    validation: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Weights [R, parameters] and the cost per training point [R] of each replica."""
+
+    weights: Tensor
+    cost: Tensor
+    steps: int
+
+
+def fit(
+    network: Replicas,
+    start: Tensor,
+    points: Points,
+    *,
+    steps: tuple[int, int] = (40, 50),
+    progress: Callable[[int], None] = lambda _: None,
+) -> Fitted:
+    """Fit exp(base + network) to the targets of every replica, from ``start`` [R, parameters].
+
+    Each replica minimises its own sum of squares plus the distance to its own random start, so
+    that what the data leave open stays as various as the starts are (randomised maximum a
+    posteriori: Pearce, Leibfried and Brintrup, AISTATS 2020). A first stage fits ln I, a second
+    one I itself. Each replica stops by itself when its validation cost no longer falls.
+    ``progress`` is told of every step.
+    """
+    weights = start
+    taken = 0
+    for logarithmic, limit, damping in ((True, steps[0], 1.0), (False, steps[1], 0.1)):
+        stage = _Stage(network, start, points, logarithmic=logarithmic, damping=damping)
+        weights, used = stage.run(weights, limit, progress)
+        taken += used
+    cost, _ = _Stage(network, start, points, logarithmic=False, damping=1.0).costs(weights)
+    return Fitted(weights, cost / points.training.sum(1), taken)
+
+
+class _Stage:
+    """One residual, minimised for all replicas at once."""
+
+    def __init__(
+        self,
+        network: Replicas,
+        anchor: Tensor,
+        points: Points,
+        *,
+        logarithmic: bool,
+        damping: float,
+    ) -> None:
+        self._network = network
+        self._anchor = anchor
+        self._points = points
+        self._damping = torch.full((len(anchor),), damping)
+        self._logarithmic = logarithmic
+        self._target, self._sigma = points.target, points.sigma
+        if logarithmic:
+            above = points.target.clamp(min=1.0)
+            self._target = above.log()
+            self._sigma = (points.sigma / above).clamp(LOG_FLOOR, 1.0)
+
+    def costs(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum of squares over the training and over the validation points [R]."""
+        values = self._network.values(weights, self._points.inputs)
+        squares = self._residual(values, slice(None))[0] ** 2
+        training = (squares * self._points.training).sum(1)
+        return training, (squares * self._points.validation).sum(1)
+
+    def run(
+        self, weights: Tensor, limit: int, progress: Callable[[int], None]
+    ) -> tuple[Tensor, int]:
+        """The weights of the lowest validation cost of each replica, and the steps taken."""
+        cost, best_cost = self.costs(weights)
+        cost = cost + self._held(weights)
+        best = weights
+        waited = torch.zeros(len(weights), dtype=torch.long)
+        for step in range(limit):
+            active = torch.nonzero((waited < PATIENCE) & (self._damping < GIVE_UP))[:, 0]
+            if len(active) == 0:
+                return best, step
+            proposed = weights.clone()
+            proposed[active] = self._proposal(weights, active)
+            training, validation = self.costs(proposed)
+            new = training + self._held(proposed)
+            better = torch.isfinite(new) & (new < cost)
+            weights = torch.where(better[:, None], proposed, weights)
+            cost = torch.where(better, new, cost)
+            damping = torch.where(better, 0.2 * self._damping, 4.0 * self._damping)
+            self._damping[active] = damping[active].clamp(min=1e-7)
+            improved = better & (validation < best_cost)
+            best = torch.where(improved[:, None], weights, best)
+            best_cost = torch.where(improved, validation, best_cost)
+            waited = torch.where(improved, 0, waited + better)
+            progress(step)
+        return best, limit
+
+    def _held(self, weights: Tensor) -> Tensor:
+        return ANCHOR * ((weights - self._anchor) ** 2).sum(1)
+
+    def _proposal(self, weights: Tensor, active: Tensor) -> Tensor:
+        """The damped step of the replicas [active]; normal equations are solved in float64."""
+        points, now = self._points, weights[active]
+        values, jacobian = self._network.jacobian(now, points.inputs)
+        residual, slope = self._residual(values, active)
+        mask = points.training[active]
+        jacobian = jacobian * (slope * mask).unsqueeze(-1)
+        turned = jacobian.transpose(1, 2)
+        normal = torch.bmm(turned, jacobian).double()
+        gradient = torch.bmm(turned, (residual * mask).unsqueeze(-1))[..., 0].double()
+        gradient = gradient + ANCHOR * (now - self._anchor[active]).double()
+        diagonal = torch.diagonal(normal, dim1=1, dim2=2)
+        damped = diagonal + 1e-4 * diagonal.mean(1, keepdim=True)
+        damped = ANCHOR + self._damping[active, None].double() * damped
+        factor, failed = torch.linalg.cholesky_ex(normal + torch.diag_embed(damped))
+        move = torch.cholesky_solve(gradient.unsqueeze(-1), factor)[..., 0]
+        move = torch.where((failed == 0)[:, None], move, torch.zeros_like(move))
+        return now - move.to(now.dtype)
+
+    def _residual(self, values: Tensor, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Residuals [R', N] of outputs [R', N] of these replicas, and their slopes."""
+        model = values + self._points.base
+        slope = 1.0 / self._sigma[rows]
+        if not self._logarithmic:
+            model = model.clamp(max=LARGEST_LOG).exp()
+            slope = model * slope
+        return (model - self._target[rows]) / self._sigma[rows], slope

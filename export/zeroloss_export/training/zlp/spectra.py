@@ -1,0 +1,187 @@
+"""From a recording or file to aligned mean spectra, clustered by thickness, with their noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter1d
+
+from zeroloss.recording.spectrum_files import Axis, SpectrumFile, read_measurement
+from zeroloss_export.networks.low_loss.align import align
+from zeroloss_export.networks.low_loss.peak import PeakFinder
+
+from .clusters import choose_clusters, cluster
+from .noise import Floats, NoiseModel, estimate_noise
+from .points import Cluster
+
+_FAINTEST: Final = 30.0
+"""Zero-loss height over the noise from which a pixel is worth training on."""
+_MOST_MODES: Final = 4
+_MODE_PIXELS: Final = 512
+_NOISE_PIXELS: Final = 256
+_CLEAR: Final = 1.5
+"""Times the largest eigenvalue that noise alone would have: a mode above it is real."""
+
+
+@dataclass(frozen=True, slots=True)
+class LowLossSpectra:
+    """Low-loss spectra of one axis: ``counts`` [pixels, channels], NaN where not measured."""
+
+    counts: Floats
+    offset_ev: float
+    scale_ev: float
+    beam_kev: float | None
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Aligned spectra, ready for training.
+
+    ``energy_ev`` [channels] from the zero-loss maximum, ``clusters`` by rising zero-loss counts,
+    ``noise`` of one pixel, ``width_ev`` the median FWHM of the zero-loss peak, the smallest and
+    largest width and ln of the zero-loss counts, and how many pixels were used of how many.
+    """
+
+    energy_ev: Floats
+    clusters: list[Cluster]
+    noise: NoiseModel
+    width_ev: float
+    widths_ev: tuple[float, float]
+    log_counts: tuple[float, float]
+    used: int
+    pixels: int
+
+
+def read_low_loss(paths: Sequence[Path], axis: Axis | None = None) -> LowLossSpectra:
+    """The low-loss range of recordings or files, their pixels one after the other.
+
+    Of several ranges the one that holds 0 eV is taken. Raises ValueError where none does or the
+    files differ in their energy axes.
+    """
+    read = [_low_loss_of(read_measurement(path, axis=axis), path) for path in paths]
+    first = read[0]
+    for path, other in zip(paths[1:], read[1:], strict=True):
+        same = np.isclose(other.scale_ev, first.scale_ev, rtol=1e-3)
+        if not same or other.counts.shape[1] != first.counts.shape[1]:
+            raise ValueError(
+                f"{path.name} has {other.counts.shape[1]} channels of {other.scale_ev:.4g} eV, "
+                f"{paths[0].name} {first.counts.shape[1]} of {first.scale_ev:.4g} eV: expected "
+                "one axis"
+            )
+    return LowLossSpectra(
+        np.concatenate([item.counts for item in read]),
+        first.offset_ev,
+        first.scale_ev,
+        next((item.beam_kev for item in read if item.beam_kev is not None), None),
+        ", ".join(item.title for item in read),
+    )
+
+
+def _low_loss_of(file: SpectrumFile, path: Path) -> LowLossSpectra:
+    for item in file.ranges:
+        last = item.offset_ev + item.scale_ev * (item.size - 1)
+        if item.offset_ev < 0 < last and file.modality == "eels":
+            counts = np.asarray(file.counts[item.name], np.float64)
+            if item.saturation is not None:
+                counts = np.where(counts >= item.saturation, np.nan, counts)
+            return LowLossSpectra(counts, item.offset_ev, item.scale_ev, file.beam_kev, file.title)
+    shown = ", ".join(
+        f"{item.offset_ev:g} to {item.offset_ev + item.scale_ev * item.size:g} eV"
+        for item in file.ranges
+    )
+    raise ValueError(f"{path.name}: no energy range holds the zero loss at 0 eV (it has {shown})")
+
+
+def prepare(spectra: LowLossSpectra, clusters: int | None = None) -> Prepared:
+    """Align the spectra, leave out those without a sound peak, estimate the noise, cluster.
+
+    ``clusters`` None chooses as few as keep the zero-loss counts of each within about 10 %. Raises
+    ValueError where no pixel has a zero-loss peak.
+    """
+    counts = torch.from_numpy(spectra.counts).float()
+    pixels = len(counts)
+    offset = torch.full((pixels,), spectra.offset_ev)
+    scale = torch.full((pixels,), spectra.scale_ev)
+    peak = PeakFinder()(counts, offset, scale)
+    floor = torch.nan_to_num(counts, nan=0.0).quantile(0.25, dim=1).clamp(min=1.0)
+    sound = ~peak.edge & (peak.height > _FAINTEST * floor.sqrt()) & (peak.counts > 0)
+    if not sound.any():
+        raise ValueError(f"none of the {pixels} spectra has a zero-loss peak to train on")
+    places, widths = peak.place[sound], peak.width_ev[sound]
+    width = float(widths.median())
+    below = int(places.min().floor())
+    above = int((counts.shape[1] - 1 - places.max()).floor())
+    energy: Floats = spectra.scale_ev * np.arange(-below, above + 1, dtype=np.float64)
+    aligned = align(
+        counts[sound], places, scale[sound], float(energy[0]), spectra.scale_ev, len(energy)
+    )
+    rows = aligned.double().numpy()
+    strength = peak.counts[sound].double().numpy()
+    noise = estimate_noise(
+        _some(spectra.counts[sound.numpy()], _NOISE_PIXELS), width / spectra.scale_ev
+    )
+    logs = np.log(strength)
+    labels = choose_clusters(logs) if clusters is None else cluster(logs, clusters)
+    groups = [
+        _mean_of(rows[labels == item], strength[labels == item], noise, width / spectra.scale_ev)
+        for item in range(labels.max() + 1)
+    ]
+    return Prepared(
+        energy_ev=energy,
+        clusters=groups,
+        noise=noise,
+        width_ev=width,
+        widths_ev=(float(widths.min()), float(widths.max())),
+        log_counts=(float(logs.min()), float(logs.max())),
+        used=int(sound.sum()),
+        pixels=pixels,
+    )
+
+
+def _some(rows: Floats, most: int) -> Floats:
+    return rows[:: -(-len(rows) // most)]
+
+
+def _mean_of(rows: Floats, strength: Floats, noise: NoiseModel, width_channels: float) -> Cluster:
+    """Mean spectrum at the mean zero-loss counts, and the systematic modes around it."""
+    good = np.isfinite(rows)
+    weights = np.where(good, strength[:, None], 0.0).sum(0)
+    mean = np.where(good, rows, 0.0).sum(0) / np.maximum(weights, 1e-9)
+    mean = np.where(weights > 0, mean, np.nan) * strength.mean()
+    chosen = np.arange(0, len(rows), -(-len(rows) // _MODE_PIXELS))
+    scaled = rows[chosen] / strength[chosen, None] * strength.mean()
+    modes = _modes(scaled - mean, noise.variance(np.nan_to_num(mean)), noise, width_channels)
+    return Cluster(mean, modes, float(np.log(strength.mean())), len(rows))
+
+
+def _modes(
+    departures: Floats, variance: Floats, noise: NoiseModel, width_channels: float
+) -> Floats:
+    """Shapes [k, channels] in which the pixels differ by more than noise, one deviation each.
+
+    Principal components of the departures, smoothed to the resolution and measured in units of
+    the noise that is left; those whose variance exceeds the largest that noise alone would show
+    (Marchenko and Pastur, Math. USSR Sb. 1, 457 (1967), for as many independent channels).
+    """
+    pixels, channels = departures.shape
+    if pixels < 2:
+        return np.zeros((0, channels))
+    reach = max(0.25 * width_channels, 1.0)
+    smooth = gaussian_filter1d(np.nan_to_num(departures), reach, axis=1, mode="nearest")
+    # A Gaussian of standard deviation s averages over about 2 sqrt(pi) s channels.
+    averaged = 2.0 * np.sqrt(np.pi) * np.hypot(reach, noise.counting_spread)
+    sigma = np.sqrt(variance * (1.0 + 2.0 * sum(noise.correlation)) / averaged)
+    white = smooth / sigma
+    _, singular, shapes = np.linalg.svd(white, full_matrices=False)
+    eigenvalues = singular**2 / (pixels - 1)
+    largest = averaged * (1.0 + np.sqrt(channels / averaged / pixels)) ** 2
+    real = np.flatnonzero(eigenvalues > _CLEAR * largest)[:_MOST_MODES]
+    amplitudes = np.sqrt(eigenvalues[real] - averaged)
+    modes: Floats = amplitudes[:, None] * shapes[real] * sigma
+    return modes

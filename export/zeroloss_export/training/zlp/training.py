@@ -1,0 +1,199 @@
+"""From spectra of a vacuum or a specimen to the table of a zero-loss peak."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from zeroloss_export.networks.low_loss.table import Noise, ZeroLossTable
+
+from .ensemble import DEFAULT_REPLICAS, Ensemble, train_ensemble
+from .noise import Floats
+from .regions import Regions, find_regions
+from .spectra import Prepared
+
+Mode = Literal["vacuum", "sample"]
+Bools = NDArray[np.bool_]
+
+WHOLE_REPLICAS: Final = 32
+"""Replicas that are kept whole, for quantities that need them jointly."""
+_NODES: Final = 17
+_MARGIN: Final = 0.5
+"""Of ln N beyond the trained range that the table covers."""
+_FLANK: Final = (0.05, 0.01)
+"""Of the maximum: between these a vacuum peak is matched where no specimen says where."""
+_MATCH: Final = 0.75
+"""The matching window begins at this part of the boundary of the ruling region."""
+
+
+@dataclass(frozen=True, slots=True)
+class Boundaries:
+    """What an expert sets by hand, eV above the zero-loss maximum; None is found."""
+
+    ruling_ev: float | None = None
+    gone_ev: float | None = None
+    match_ev: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trained zero-loss peak with all that its report shows."""
+
+    mode: Mode
+    spectra: Prepared
+    regions: list[Regions]
+    ensemble: Ensemble
+    table: ZeroLossTable
+
+
+def train_zero_loss(
+    spectra: Prepared,
+    mode: Mode,
+    *,
+    specimen: Prepared | None = None,
+    boundaries: Boundaries | None = None,
+    replicas: int = DEFAULT_REPLICAS,
+    seed: int = 0,
+    gap_range_ev: tuple[float, float] | None = None,
+    peaks: int = 3,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Trained:
+    """Train the replicas and tabulate them.
+
+    ``mode`` "vacuum": all of the spectrum is zero loss. "sample": only what lies below the mixed
+    region is. ``specimen``: spectra that a vacuum peak will be subtracted from; they tell where the
+    matching window may lie. ``gap_range_ev``: where a gap is looked for; by default from the
+    matching window on. Raises ValueError where the spectra do not allow it.
+    """
+    given = boundaries or Boundaries()
+    regions = [_regions(spectra, index, mode, given) for index in range(len(spectra.clusters))]
+    ensemble = train_ensemble(
+        spectra.energy_ev,
+        spectra.clusters,
+        regions,
+        spectra.noise,
+        spectra.width_ev,
+        replicas=replicas,
+        seed=seed,
+        progress=progress,
+    )
+    bounds = regions if mode == "sample" else None
+    if specimen is not None:
+        bounds = [
+            _regions(specimen, index, "sample", given) for index in range(len(specimen.clusters))
+        ]
+    match = given.match_ev or _match_window(spectra, bounds)
+    outer = match[1] if bounds is None else min(item.ruling_ev[1] for item in bounds)
+    table = tabulate(
+        spectra,
+        ensemble,
+        match,
+        max(outer, match[1]),
+        gap_range_ev=gap_range_ev,
+        peaks=peaks,
+        seed=seed,
+    )
+    return Trained(mode, spectra, regions, ensemble, table)
+
+
+def _regions(spectra: Prepared, index: int, mode: Mode, given: Boundaries) -> Regions:
+    group = spectra.clusters[index]
+    found = find_regions(
+        spectra.energy_ev,
+        group.counts,
+        group.variance(spectra.noise),
+        spectra.width_ev,
+        vacuum=mode == "vacuum",
+    )
+    if given.ruling_ev is not None:
+        found = replace(
+            found,
+            ruling_ev=(given.ruling_ev, given.ruling_ev),
+            gone_ev=max(found.gone_ev, 2.0 * given.ruling_ev),
+        )
+    if given.gone_ev is not None:
+        if given.gone_ev <= found.ruling_ev[1]:
+            raise ValueError(
+                f"the zero loss cannot be gone from {given.gone_ev:g} eV on while it rules up to "
+                f"{found.ruling_ev[1]:.2f} eV: expected a higher energy"
+            )
+        found = replace(found, gone_ev=given.gone_ev)
+    return found
+
+
+def _match_window(spectra: Prepared, regions: list[Regions] | None) -> tuple[float, float]:
+    if regions is not None:
+        high = min(item.ruling_ev[0] for item in regions)
+        return _MATCH * high, high
+    strongest = spectra.clusters[-1].counts
+    beyond = np.flatnonzero(spectra.energy_ev > 0)
+    relative = strongest[beyond] / np.nanmax(strongest)
+    low, high = (spectra.energy_ev[beyond[int((relative < part).argmax())]] for part in _FLANK)
+    return float(low), float(high)
+
+
+def tabulate(
+    spectra: Prepared,
+    ensemble: Ensemble,
+    match_ev: tuple[float, float],
+    outer_ev: float,
+    *,
+    gap_range_ev: tuple[float, float] | None,
+    peaks: int,
+    seed: int,
+) -> ZeroLossTable:
+    """Percentiles and whole replicas of ln(curve / its mean in the window) over energy and ln N.
+
+    Each replica takes the spectrum for zero loss up to a boundary of its own, drawn between the end
+    of the matching window and ``outer_ev``.
+    """
+    energy = spectra.energy_ev
+    low, high = spectra.log_counts
+    margin = _MARGIN if ensemble.scaling.size == 2 else 0.5 * _MARGIN
+    nodes = np.linspace(low - margin, high + margin, _NODES if ensemble.scaling.size == 2 else 2)
+    window = (energy >= match_ev[0]) & (energy <= match_ev[1])
+    curves, whole = [], []
+    chosen = _chosen(ensemble, spectra, window)
+    for node in nodes:
+        logs = ensemble.curves(energy, float(node))
+        logs -= np.log(np.exp(logs[:, window]).mean(1, keepdims=True))
+        curves.append(np.percentile(logs, [16.0, 50.0, 84.0], axis=0))
+        whole.append(logs[chosen])
+    rng = np.random.default_rng(seed)
+    boundaries = rng.uniform(match_ev[1], max(outer_ev, match_ev[1]), len(chosen))
+    noise = spectra.noise
+    return ZeroLossTable(
+        scale_ev=float(energy[1] - energy[0]),
+        first_ev=float(energy[0]),
+        match_ev=match_ev,
+        log_counts=torch.from_numpy(nodes).float(),
+        curves=_stack(curves),
+        replicas=_stack(whole),
+        trained_width_ev=spectra.widths_ev,
+        trained_log_counts=spectra.log_counts,
+        noise=Noise(noise.gain, noise.readout, noise.correlation),
+        gap_range_ev=gap_range_ev,
+        peaks=peaks,
+        boundaries_ev=torch.from_numpy(boundaries).float(),
+    )
+
+
+def _chosen(ensemble: Ensemble, spectra: Prepared, window: Bools) -> NDArray[np.intp]:
+    """Replicas that are even in rank of the zero loss they leave beyond the matching window."""
+    energy = spectra.energy_ev
+    end = float(energy[window][-1])
+    logs = ensemble.curves(energy, float(np.mean(spectra.log_counts)))
+    logs -= np.log(np.exp(logs[:, window]).mean(1, keepdims=True))
+    order = np.argsort(logs[:, (energy > end) & (energy < 3.0 * end)].mean(1))
+    ranks = (np.arange(WHOLE_REPLICAS) + 0.5) / WHOLE_REPLICAS * len(order)
+    picked: NDArray[np.intp] = order[ranks.astype(np.intp)]
+    return picked
+
+
+def _stack(curves: list[Floats]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(curves, 1)).float().contiguous()
