@@ -43,19 +43,23 @@ class MapView:
     """One map at one moment, as copies: it never changes.
 
     `values` float32 [ny, nx], NaN where there is no value (yet); `coverage` uint8 [ny, nx] with the
-    codes of `zeroloss.scan.Coverage`; `threshold` where the map is a probability. numpy functions
-    take a view as its `values`.
+    codes of `zeroloss.scan.Coverage`; `threshold` where the map is a probability; `labels` where
+    the values are codes: the names of 0, 1, ... numpy functions take a view as its `values`.
     """
 
     label: str
     values: npt.NDArray[np.float32]
     coverage: npt.NDArray[np.uint8]
     threshold: float | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def mask(self) -> npt.NDArray[np.bool_]:
-        """[ny, nx], true where there is no value: the convention of `numpy.ma`."""
-        mask: npt.NDArray[np.bool_] = self.coverage != Coverage.DONE
+        """[ny, nx], true where there is no value: the convention of `numpy.ma`.
+
+        That is where no spectrum is mapped, and where the model has none for it.
+        """
+        mask: npt.NDArray[np.bool_] = (self.coverage != Coverage.DONE) | np.isnan(self.values)
         return mask
 
     @property
@@ -74,7 +78,17 @@ class MapView:
     @property
     def share(self) -> float:
         """Share of the mapped pixels where the label is present; 0 where none is mapped."""
-        return float(self.present.sum() / max(1, int((~self.mask).sum())))
+        return float(self.present.sum() / max(1, int((self.coverage == Coverage.DONE).sum())))
+
+    @property
+    def label_shares(self) -> dict[str, float]:
+        """Per label of a map of codes, the share of the mapped pixels that are of it."""
+        if not self.labels:
+            raise ValueError(f"the map {self.label!r} holds values, not the codes of labels")
+        known = ~self.mask & (self.values >= 0) & (self.values < len(self.labels))
+        counts = np.bincount(self.values[known].astype(np.intp), minlength=len(self.labels))
+        mapped = max(1, int((self.coverage == Coverage.DONE).sum()))
+        return {name: int(n) / mapped for name, n in zip(self.labels, counts, strict=True)}
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -90,8 +104,8 @@ class MapView:
 class LiveRun:
     """All maps of one run; grows until `closed`. Every method may be called from any thread.
 
-    `run["Fe"]` is the probability map of an element, `run["package/output"]` that of a scalar
-    output; `layer()` gives whole arrays. Each access copies what there is at that moment.
+    `run["Fe"]` is the probability map of an element, `run["package/output"]` that of a scalar or a
+    label; `layer()` gives whole arrays. Each access copies what there is at that moment.
     """
 
     def __init__(self, opened: MapOpen, memory_bytes: int, requests: Requests) -> None:
@@ -221,12 +235,14 @@ class LiveRun:
     def summary(self) -> dict[str, tuple[float, float]]:
         """Per label: share of the mapped pixels where it is present, and its mean probability.
 
-        Empty before the first mapped pixel. Goes through the map in parts, so that updates are not
-        held up by a large one.
+        The mean is over the pixels where the model answered, 0 where it never did. Empty before the
+        first mapped pixel. Goes through the map in parts, so that updates are not held up by a
+        large one.
         """
         count = 0
         above = {key: np.zeros(self.outputs[key].shape) for key in self._probabilities}
         total = {key: np.zeros(self.outputs[key].shape) for key in self._probabilities}
+        given = {key: np.zeros(self.outputs[key].shape) for key in self._probabilities}
         for begin in range(0, self.pixels, SUMMARY_PIXELS):
             part = slice(begin, begin + SUMMARY_PIXELS)
             with self._lock:
@@ -240,11 +256,13 @@ class LiveRun:
                     threshold = self.outputs[key].threshold or 0.5
                     above[key] += (values >= threshold).sum(axis=0)
                     # Sums of at most 65 536 values from 0 to 1 are exact enough in float32.
-                    total[key] += values.sum(axis=0)
+                    total[key] += np.nansum(values, axis=0)
+                    given[key] += np.isfinite(values).sum(axis=0)
         out: dict[str, tuple[float, float]] = {}
         if count:
             for label, (key, index) in self._labels.items():
-                out[label] = float(above[key][index]) / count, float(total[key][index]) / count
+                mean = float(total[key][index]) / max(1.0, float(given[key][index]))
+                out[label] = float(above[key][index]) / count, mean
         return out
 
     def __getitem__(self, name: str) -> MapView:
@@ -270,6 +288,17 @@ class LiveRun:
             raise KeyError(f"the output {key!r} states no uncertainty")
         package = key.split("/", 1)[0]
         return self._view(name, layer_key(package, output.uncertainty), index, None)
+
+    def reason(self, name: str) -> MapView:
+        """Why values of a map are missing: codes with their labels, of which 0 says that it is not.
+
+        `KeyError` where the map states no reason.
+        """
+        key, _ = self._find(name)
+        output = self.outputs[key]
+        if output.reason is None:
+            raise KeyError(f"the output {key!r} states no reason")
+        return self[layer_key(key.split("/", 1)[0], output.reason)]
 
     def layer(self, key: str) -> npt.NDArray[np.float32]:
         """All of one output [ny, nx, ...]; `key` is "package/output"."""
@@ -337,8 +366,13 @@ class LiveRun:
         with self._lock:
             layer = self._layers[key]
             values = layer if index is None else layer[:, index]
+            output = self.outputs[key]
             return MapView(
-                name, values.reshape(self.shape).copy(), self.coverage, threshold=threshold
+                name,
+                values.reshape(self.shape).copy(),
+                self.coverage,
+                threshold=threshold,
+                labels=output.labels if output.kind == "label" else (),
             )
 
     # -- what the follower writes -------------------------------------------------------------

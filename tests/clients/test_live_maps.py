@@ -9,7 +9,15 @@ import threading
 import numpy as np
 import pytest
 
-from support.live import LABELS, MappedRun, make_run_start, publisher, wait_until
+from support.live import (
+    LABELS,
+    LOW_LOSS,
+    PACKAGES,
+    MappedRun,
+    make_run_start,
+    publisher,
+    wait_until,
+)
 from zeroloss.scan import Coverage
 from zeroloss_clients import LiveMaps, MapTooLargeError
 
@@ -65,6 +73,37 @@ def test_maps_grow_and_are_closed():
         assert run.detected == ("O", "Fe")
         # A view taken before does not change.
         assert (~view.mask).sum() == 120
+
+
+def test_values_that_are_missing_say_why():
+    source = MappedRun(make_run_start((2, 5)), (*PACKAGES, LOW_LOSS))
+    with publisher() as publishing, follow(publishing) as maps:
+        publishing.open(source)
+        run = maps.wait_for_run(10)
+        # The other model gave no answer for these pixels.
+        source.fill_low_loss([1.5, np.nan, np.nan, 2.5], [0, 1, 2, 0])
+        wait_until(lambda: filled(run) == 4)
+        gap, why = run["low_loss/gap"], run["low_loss/why"]
+        assert gap.labels == ()
+        assert gap.mask.ravel().tolist() == [False, True, True, False] + [True] * 6
+        assert float(gap.masked.mean()) == 2.0
+        assert why.labels == ("given", "metal", "vacuum")
+        assert why.label_shares == {"given": 0.5, "metal": 0.25, "vacuum": 0.25}
+        np.testing.assert_array_equal(run.reason("low_loss/gap"), why)
+        assert run.spread("low_loss/gap").values[0, 0] == pytest.approx(0.15)
+        with pytest.raises(KeyError, match="'elements/thickness' states no reason"):
+            run.reason("elements/thickness")
+        with pytest.raises(ValueError, match="'low_loss/gap' holds values"):
+            _ = gap.label_shares
+        assert run["Fe"].mask.all()
+        assert run["Fe"].share == 0.0
+        assert run.summary()["Fe"] == (0.0, 0.0)
+        source.fill(4, 10, 0.3)
+        wait_until(lambda: filled(run) == 10)
+        assert run["Fe"].share == pytest.approx(0.6)
+        assert run.summary()["Fe"] == (pytest.approx(0.6), pytest.approx(0.6))
+        assert run["low_loss/why"].label_shares["given"] == pytest.approx(0.2)
+        assert run.detected == ("O", "Fe")
 
 
 def test_a_late_joiner_has_the_whole_map_at_once():

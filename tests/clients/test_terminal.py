@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.screen import Screen
 
-from support.live import MappedRun, make_run_start, publisher, wait_until
+from support.live import LOW_LOSS, MappedRun, make_run_start, publisher, wait_until
 from zeroloss.scan import Coverage
 from zeroloss_clients import LiveMaps, MapView
 from zeroloss_clients.terminal import MapsView, final_report, picture, ramp
@@ -60,6 +60,30 @@ def test_every_state_has_a_colour_of_its_own():
     assert tuple(got[Coverage.UNSEEN]) == ramp.UNSEEN
     plain = picture(view_of(np.full((2, 5), 0.95), coverage), 5, 1, colour=False)[0].plain
     assert plain == " ?@x!"
+
+
+def test_a_pixel_without_a_value_is_a_hole_of_its_own():
+    values = np.array([[0.1, np.nan, 0.95, np.nan]] * 2)
+    coverage = np.full((2, 4), Coverage.DONE, np.uint8)
+    coverage[:, 3] = Coverage.LOST
+    view = view_of(values, coverage)
+    got = colours(picture(view, 4, 1))[0]
+    assert tuple(got[1]) == ramp.MASKED
+    assert tuple(got[3]) == ramp.LOST
+    assert ramp.MASKED not in {tuple(colour) for colour in ramp.RAMP.tolist()}
+    assert picture(view, 4, 1, colour=False)[0].plain == ".~@x"
+    # Beside a value it is left out of the mean; alone it stays a hole.
+    assert (colours(picture(view, 2, 1))[0][0] == ramp.colours_of(np.float32(0.1))).all()
+    alone = view_of([[np.nan, np.nan, 0.5, 0.5]] * 2)
+    assert (colours(picture(alone, 2, 1))[0] == [ramp.MASKED, ramp.RAMP[32]]).all()
+
+
+def test_a_span_moves_the_ends_of_the_ramp():
+    values = np.array([[10.0, 15.0, 20.0]] * 2)
+    got = colours(picture(view_of(values), 3, 1, span=(10.0, 20.0)))[0]
+    assert (got == ramp.RAMP[[0, 32, 63]]).all()
+    flat = colours(picture(view_of(values), 3, 1, span=(10.0, 10.0)))[0]
+    assert (flat == ramp.RAMP[[0, 63, 63]]).all()
 
 
 def test_shrinking_averages_what_is_mapped_and_never_hides_a_hole():
@@ -157,6 +181,38 @@ def test_the_view_tells_what_there_is_to_know(growing):
     source.close()
     maps.wait_for_close(10)
     assert "finished: success" in screen(view, 80, 24)[0]
+
+
+def test_labels_are_told_by_their_share_and_scalars_by_their_span():
+    source = MappedRun(make_run_start((2, 10)), (LOW_LOSS,))
+    with (
+        publisher() as publishing,
+        LiveMaps(publishing.maps_endpoint, publishing.requests_endpoint) as maps,
+    ):
+        publishing.open(source)
+        source.fill_low_loss([1.25] * 8 + [np.nan] * 8, [0] * 8 + [1] * 6 + [2] * 2)
+        run = maps.wait_for_run(10)
+        wait_until(lambda: run.ledger.processed == 16 and not run["low_loss/gap"].mask[0, 0])
+        text = "\n".join(screen(MapsView(maps), 80, 24))
+        for words in ("gap 1.25 to 1.25 eV", "why", "given", "50 %", "38 %", "12 %", "█ no value"):
+            assert words in text
+        for words in ("gap_error", "mean p"):
+            assert words not in text
+        source.close()
+        out = io.StringIO()
+        Console(width=80, file=out).print(final_report(maps.wait_for_close(10)))
+    printed = out.getvalue()
+    assert "low_loss/why: given 50 %, metal 38 %, vacuum 12 %" in printed
+    assert "gap 1.25 to 1.25 eV" in printed
+    assert "~" in printed
+    assert "detected" not in printed
+
+
+def test_scalars_are_drawn_beside_the_elements(growing):
+    maps, _ = growing
+    text = "\n".join(screen(MapsView(maps), 120, 40))
+    assert "thickness 0.25 to 0.25 t/λ" in text
+    assert "spread" not in text
 
 
 def test_the_view_before_there_is_anything():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -22,6 +22,7 @@ from zeroloss.wire import (
     Heartbeat,
     LedgerTotals,
     OutputInfo,
+    PackageInfo,
     Refusal,
     Request,
     RunEnd,
@@ -37,6 +38,17 @@ LABELS = ("C", "N", "O", "Fe")
 _ELEMENTS = package(LABELS)
 THICKNESS = OutputInfo(name="thickness", kind="scalar", shape=(), unit="t/λ")
 PACKAGES = (replace(_ELEMENTS, outputs=(*_ELEMENTS.outputs, THICKNESS)),)
+LOW_LOSS = replace(
+    _ELEMENTS,
+    name="low_loss",
+    outputs=(
+        OutputInfo(
+            name="gap", kind="scalar", shape=(), unit="eV", uncertainty="gap_error", reason="why"
+        ),
+        OutputInfo(name="gap_error", kind="scalar", shape=(), unit="eV", reason="why"),
+        OutputInfo(name="why", kind="label", shape=(), labels=("given", "metal", "vacuum")),
+    ),
+)
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
@@ -64,10 +76,10 @@ def make_run_start(shape: tuple[int, int], **changes: object) -> RunStart:
 class MappedRun:
     """A published run whose map is written directly: probability k is value + k / 10."""
 
-    def __init__(self, start: RunStart) -> None:
+    def __init__(self, start: RunStart, packages: tuple[PackageInfo, ...] = PACKAGES) -> None:
         self.start = start
-        self.packages = PACKAGES
-        self.store = MapStore(start, PACKAGES)
+        self.packages = packages
+        self.store = MapStore(start, packages)
         self.ledger = Ledger()
         self.geometry = ScanGeometry(start.scan)
         self.ended = False
@@ -90,20 +102,30 @@ class MappedRun:
 
     def fill(self, begin: int, end: int, value: float) -> None:
         """Spectra [begin, end) are mapped."""
-        positions = np.arange(begin, end)
-        self.ledger.receive(begin, end)
         n = end - begin
         probability = np.full((n, len(LABELS)), value, np.float32)
         probability += np.arange(len(LABELS), dtype=np.float32) / 10
-        self.store.write(
-            self.geometry.pixel_of(positions),
+        self.write(
+            begin,
             {
                 "elements/probability": probability,
                 "elements/spread": np.full((n, len(LABELS)), 0.125, np.float32),
                 "elements/thickness": np.full(n, value, np.float32),
             },
-            self.geometry.pass_of(positions),
         )
+
+    def fill_low_loss(self, gaps: Sequence[float], codes: Sequence[int]) -> None:
+        """The first spectra are mapped with these gaps and reasons of `LOW_LOSS`."""
+        gap = np.array(gaps, np.float32)
+        layers = {"gap": gap, "gap_error": gap / 10, "why": np.array(codes, np.float32)}
+        self.write(0, {f"low_loss/{name}": values for name, values in layers.items()})
+
+    def write(self, begin: int, layers: dict[str, np.ndarray]) -> None:
+        """Spectra from `begin` on arrive and are mapped with these layers."""
+        positions = np.arange(begin, begin + len(next(iter(layers.values()))))
+        self.ledger.receive(begin, begin + len(positions))
+        pixels, passes = self.geometry.pixel_of(positions), self.geometry.pass_of(positions)
+        self.store.write(pixels, layers, passes)
         self.ledger.process(positions)
 
     def close(self) -> None:

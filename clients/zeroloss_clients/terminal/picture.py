@@ -28,6 +28,7 @@ STATE_COLOURS = {
     Coverage.LOST: ramp.LOST,
     Coverage.REJECTED: ramp.REJECTED,
 }
+PLAIN_MASKED = "~"
 LINE_HEIGHT = 6
 """Half lines given to a line scan, which is one pixel high."""
 
@@ -42,14 +43,24 @@ def fitted(shape: tuple[int, int], columns: int, lines: int) -> tuple[int, int]:
     return min(height, 2 * lines), min(width, columns)
 
 
-def picture(view: MapView, columns: int, lines: int, *, colour: bool = True) -> list[Text]:
-    """The map inside columns x lines of a terminal, values from 0 to 1 as colours.
+def picture(
+    view: MapView,
+    columns: int,
+    lines: int,
+    *,
+    span: tuple[float, float] = (0.0, 1.0),
+    colour: bool = True,
+) -> list[Text]:
+    """The map inside columns x lines of a terminal, values from one end of `span` to the other as
+    colours.
 
-    A shrunk map shows the mean of the mapped pixels; a lost or rejected pixel is never averaged
-    away. Without colour: characters of rising ink, one line per two rows.
+    A shrunk map shows the mean of the values that are given; a lost or rejected pixel is never
+    averaged away. A mapped pixel without a value is a hole of its own colour. Without colour:
+    characters of rising ink, one line per two rows.
     """
     height, width = fitted(view.shape, columns, lines)
     values, state = _resized(view, height, width)
+    values = (values - span[0]) / ((span[1] - span[0]) or 1.0)
     if colour:
         return _half_blocks(values, state)
     return _plain(values, state)
@@ -62,9 +73,9 @@ def _resized(
         np.unique(np.arange(new) * old // new, return_index=True)
         for new, old in zip((height, width), view.shape, strict=True)
     )
-    done = view.coverage == Coverage.DONE
-    total = _summed(np.where(done, np.nan_to_num(view.values), 0.0), rows[0], columns[0])
-    count = _summed(done.astype(np.float64), rows[0], columns[0])
+    given = ~view.mask
+    total = _summed(np.where(given, view.values, 0.0), rows[0], columns[0])
+    count = _summed(given.astype(np.float64), rows[0], columns[0])
     values = np.full(total.shape, np.nan, np.float32)
     np.divide(total, count, out=values, where=count > 0, casting="unsafe")
     state = np.zeros(total.shape, np.uint8)
@@ -85,6 +96,7 @@ def _summed(
 
 def _half_blocks(values: npt.NDArray[np.float32], state: npt.NDArray[np.uint8]) -> list[Text]:
     colours = ramp.colours_of(values)
+    colours[np.isnan(values)] = ramp.MASKED
     for code, rgb in STATE_COLOURS.items():
         colours[state == code] = rgb
     if len(colours) % 2:
@@ -111,11 +123,12 @@ def _plain(values: npt.NDArray[np.float32], state: npt.NDArray[np.uint8]) -> lis
         mean = np.where(here, pair, 0.0).sum(axis=0) / np.maximum(1, here.sum(axis=0))
         worst = state[row : row + 2].max(axis=0)
         index = np.clip(mean * len(PLAIN), 0, len(PLAIN) - 1).astype(int)
+        inks = np.where(here.any(axis=0), [PLAIN[ink] for ink in index.tolist()], PLAIN_MASKED)
         lines.append(
             Text(
                 "".join(
-                    PLAIN[ink] if code == Coverage.DONE else PLAIN_STATES[Coverage(code)]
-                    for ink, code in zip(index.tolist(), worst.tolist(), strict=True)
+                    ink if code == Coverage.DONE else PLAIN_STATES[Coverage(code)]
+                    for ink, code in zip(inks.tolist(), worst.tolist(), strict=True)
                 ),
                 no_wrap=True,
                 end="",

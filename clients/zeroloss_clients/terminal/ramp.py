@@ -14,6 +14,7 @@ UNSEEN = (34, 34, 36)
 PENDING = (84, 84, 90)
 LOST = (214, 40, 57)
 REJECTED = (230, 126, 34)
+MASKED = (110, 98, 84)
 
 _LMS = np.array(
     [

@@ -1,4 +1,4 @@
-"""The live view: maps of what was found, the list of elements, progress, ledger, origin."""
+"""The live view: maps of what was found, elements and labels, progress, ledger, origin."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 
+import numpy as np
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.layout import Layout
 from rich.padding import Padding
@@ -15,19 +16,26 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from zeroloss.wire import LedgerTotals
+from zeroloss.wire import LedgerTotals, layer_key
 
-from .._live_run import DETECTED_SHARE, LiveRun
+from .._live_run import DETECTED_SHARE, LiveRun, MapView
 from ..subscriber import LiveMaps
 from . import ramp
 from .picture import fitted, picture
 
 MAX_MAPS = 12
+MIN_SCALARS = 4
+"""Maps of scalar outputs that are drawn however many labels were found."""
 FIRST_GUESSES = 3
 LIST_WIDTH = 25
 SUMMARY_EVERY_S = 0.4
 DIM = "grey58"
-HOLES = (("unseen", ramp.UNSEEN), ("pending", ramp.PENDING), ("lost", ramp.LOST))
+HOLES = (
+    ("unseen", ramp.UNSEEN),
+    ("pending", ramp.PENDING),
+    ("lost", ramp.LOST),
+    ("no value", ramp.MASKED),
+)
 
 
 class MapsView:
@@ -41,6 +49,7 @@ class MapsView:
         self.title = title
         self.note = ""
         self._summary: dict[str, tuple[float, float]] = {}
+        self._shares: dict[str, dict[str, float]] = {}
         self._summed: LiveRun | None = None
         self._due = 0.0
 
@@ -56,7 +65,7 @@ class MapsView:
             middle = Layout()
             middle.split_row(
                 Layout(MapGrid(run, shown)),
-                Layout(element_table(run, summary), size=LIST_WIDTH),
+                Layout(self._lists(run, summary), size=LIST_WIDTH),
             )
             foot = Layout(self._foot(run), size=5 if self.note else 4)
             layout.split_column(head, middle, foot)
@@ -92,10 +101,15 @@ class MapsView:
             lines.append(Text(self.note, no_wrap=True, overflow="ellipsis"))
         return Group(*lines)
 
+    def _lists(self, run: LiveRun, summary: dict[str, tuple[float, float]]) -> Group:
+        tables = [element_table(run, summary)] if run.elements else []
+        return Group(*tables, *(share_table(key, self._shares[key]) for key in self._shares))
+
     def _summary_of(self, run: LiveRun) -> dict[str, tuple[float, float]]:
         now = time.monotonic()
         if run is not self._summed or now >= self._due:
             self._summary = run.summary()
+            self._shares = label_shares(run)
             self._summed = run
             self._due = now + max(SUMMARY_EVERY_S, 5 * (time.monotonic() - now))
         return self._summary
@@ -131,13 +145,19 @@ class MapGrid:
     def _cell(self, label: str, width: int, height: int, colour: bool) -> Iterator[Text]:
         view = self._run[label]
         title = Text(no_wrap=True, end="")
-        title.append(label, "bold")
+        span = (0.0, 1.0)
         if view.threshold is not None:
+            title.append(label, "bold")
             share = f" {_percent(view.share)}"
             words = f"{share} of the area"
             title.append(words if len(label) + len(words) < width else share, DIM)
+        else:
+            title.append(label.split("/", 1)[1], "bold")
+            span = span_of(view)
+            title.append(f" {span[0]:.3g} to {span[1]:.3g} {self._run.outputs[label].unit}", DIM)
         title.truncate(max(1, width - 1))
-        lines = [title, *picture(view, max(1, width - 1), max(1, height - 1), colour=colour)]
+        size = max(1, width - 1), max(1, height - 1)
+        lines = [title, *picture(view, *size, span=span, colour=colour)]
         lines += [Text(end="")] * (height - len(lines))
         return iter(lines[:height])
 
@@ -164,12 +184,55 @@ def found_in(run: LiveRun, summary: dict[str, tuple[float, float]]) -> list[str]
 
 
 def choose_maps(run: LiveRun, summary: dict[str, tuple[float, float]]) -> list[str]:
-    """The labels to draw, in the model's order: those detected, else the most probable ones."""
+    """What to draw, in the model's order: the labels detected, else the most probable ones, and the
+    scalar outputs that are one map each, without the uncertainties of others.
+    """
     found = found_in(run, summary)
     if not found:
         found = sorted(summary, key=lambda label: -summary[label][1])[:FIRST_GUESSES]
-    found = sorted(found, key=lambda label: -summary[label][0])[:MAX_MAPS]
-    return [label for label in run.elements if label in found]
+    scalars = _scalars(run) if run.ledger.processed else []
+    scalars = scalars[: max(MIN_SCALARS, MAX_MAPS - len(found))]
+    found = sorted(found, key=lambda label: -summary[label][0])[: MAX_MAPS - len(scalars)]
+    return [label for label in run.elements if label in found] + scalars
+
+
+def _scalars(run: LiveRun) -> list[str]:
+    uncertain = {
+        layer_key(package.name, output.uncertainty)
+        for package in run.packages
+        for output in package.outputs
+        if output.uncertainty is not None
+    }
+    return [
+        key
+        for key, output in run.outputs.items()
+        if output.kind == "scalar" and output.shape == () and key not in uncertain
+    ]
+
+
+def span_of(view: MapView) -> tuple[float, float]:
+    """The values between which a map of scalars is drawn: the percentiles 1 and 99."""
+    given = view.values[~view.mask]
+    if not len(given):
+        return 0.0, 0.0
+    low, high = np.percentile(given, (1, 99))
+    return float(low), float(high)
+
+
+def label_shares(run: LiveRun) -> dict[str, dict[str, float]]:
+    """Per output of kind label, the share of the mapped pixels of each name."""
+    labels = [key for key, output in run.outputs.items() if output.kind == "label"]
+    return {key: run[key].label_shares for key in labels} if run.ledger.processed else {}
+
+
+def share_table(key: str, shares: dict[str, float]) -> Table:
+    """The names of a label by the share of the area."""
+    table = Table(box=None, padding=(1, 1, 0, 0), show_edge=False, header_style=DIM)
+    table.add_column(key.split("/", 1)[1], no_wrap=True, ratio=1)
+    table.add_column("area", justify="right", width=6)
+    for name, share in sorted(shares.items(), key=lambda item: -item[1]):
+        table.add_row(name, _percent(share), style="" if share else DIM)
+    return table
 
 
 def element_table(run: LiveRun, summary: dict[str, tuple[float, float]]) -> Table:
@@ -247,15 +310,22 @@ def final_report(run: LiveRun, *, map_lines: int = 9) -> Group:
     parts: list[object] = [Text(run.start.title or "untitled", style="bold")]
     for first in range(0, len(labels), 3):
         parts.append(_Fixed(MapGrid(run, labels[first : first + 3]), map_lines))
+    shares = label_shares(run)
     found = " ".join(run.detected) or "none"
     reason = "" if run.closed is None or not run.closed.reason else f" ({run.closed.reason})"
     parts += [
-        Text(f"detected: {found}", style="bold"),
+        *([Text(f"detected: {found}", style="bold")] if run.elements else []),
+        *(Text(f"{key}: {_shares_line(item)}") for key, item in shares.items()),
         Text(_state(run) + reason),
         ledger_line(run.ledger),
         origin_line(run),
     ]
     return Group(*parts)  # type: ignore[arg-type]
+
+
+def _shares_line(shares: dict[str, float]) -> str:
+    named = sorted(shares.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {_percent(share)}" for name, share in named if share)
 
 
 def _state(run: LiveRun) -> str:
