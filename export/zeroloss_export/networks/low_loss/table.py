@@ -74,9 +74,12 @@ class ZeroLossTable:
 
     @property
     def match(self) -> slice:
-        """Grid points of the matching window."""
+        """Grid points of the matching window, its ends included."""
         energy = self.energy_ev
-        inside = (energy >= self.match_ev[0]) & (energy <= self.match_ev[1])
+        # A point that rounding has put beside an end is on it.
+        slack = 1e-3 * self.scale_ev
+        inside = energy >= self.match_ev[0] - slack
+        inside &= energy <= self.match_ev[1] + slack
         first = int(inside.int().argmax())
         return slice(first, first + int(inside.sum()))
 
@@ -101,6 +104,10 @@ class ZeroLossTable:
         low, high = self.match_ev
         if not self.first_ev < 0 < low < high < last or self.match.stop - self.match.start < 2:
             _refuse(f"match_ev must rise above 0 within {self.first_ev} to {last} eV", (low, high))
+        means = self.replicas[:, :, self.match].exp().mean(2)
+        if not bool(((means - 1.0).abs() < 1e-3).all()):
+            off = float(means.flatten()[(means - 1.0).abs().argmax()])
+            _refuse("every replica must have the mean 1 in the matching window", f"{off:g}")
         for name in ("trained_width_ev", "trained_log_counts", "gap_range_ev"):
             limits = getattr(self, name)
             if limits is not None and not limits[0] < limits[1]:

@@ -14,7 +14,9 @@ def make_table() -> ZeroLossTable:
     energy = torch.arange(-40, 400) * 0.025
     curve = -2.0 * torch.log1p((energy / 0.2) ** 2)
     nodes = torch.tensor([10.0, 12.0, 14.0])
-    replicas = curve + 0.1 * torch.arange(-2, 3)[:, None, None] * (energy / 10) + nodes[:, None] / 9
+    replicas = curve + 0.1 * torch.arange(-2, 3)[:, None, None] * energy * nodes[:, None] / 90
+    window = (energy > 0.49) & (energy < 0.81)
+    replicas = replicas - replicas[:, :, window].exp().mean(2, keepdim=True).log()
     ranked = replicas.sort(0).values
     return ZeroLossTable(
         scale_ev=0.025,
@@ -81,6 +83,12 @@ def test_curves_in_the_wrong_order_are_refused() -> None:
         replace(table, curves=table.curves.flip(0))
     with pytest.raises(ValueError, match="finite float32"):
         replace(table, curves=table.curves * torch.nan)
+
+
+def test_replicas_that_are_not_scaled_in_the_window_are_refused() -> None:
+    table = make_table()
+    with pytest.raises(ValueError, match=r"mean 1 in the matching window, got 1\.1"):
+        replace(table, replicas=table.replicas + 0.1)
 
 
 def test_another_file_is_refused(tmp_path: Path) -> None:

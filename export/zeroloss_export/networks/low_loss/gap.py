@@ -1,0 +1,223 @@
+"""Band gap: the onset A (E - E_BG)^b of the spectrum without its zero-loss peak."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from zeroloss_export.networks.low_loss.subtract import Interpolated, window_mean
+from zeroloss_export.networks.low_loss.table import Noise, ZeroLossTable
+
+EXPONENTS: Final = (0.25, 2.0)
+"""Between which b is looked for; 0.5 is a direct gap, 1.5 an indirect one.
+
+B. Rafferty and L. M. Brown, Phys. Rev. B 58, 10326 (1998).
+"""
+_B_STEP: Final = 0.25
+_MOST_GAPS: Final = 64
+_SEED: Final = 20260101
+_SIGNIFICANT: Final = 3.0
+"""Standard deviations by which the lower edge of the band stands above zero at a maximum."""
+_RISE: Final = (0.6, 0.9)
+"""Shares of the first maximum between which fits end; a maximum is flatter than a power."""
+_DECISIVE: Final = 16.0
+"""Improvement of chi squared by an onset that counts as one."""
+
+
+class Gap(NamedTuple):
+    """Medians over the replicas and half the 16 to 84 % ranges, each [batch], finite.
+
+    ``found`` where there is a significant onset, ``inside`` where it is not at the ends of the
+    energies that were tried; ``upper_ev`` is the highest upper end of the fits.
+    """
+
+    gap_ev: Tensor
+    gap_error: Tensor
+    exponent: Tensor
+    exponent_error: Tensor
+    upper_ev: Tensor
+    found: Tensor
+    inside: Tensor
+
+
+class GapFit(nn.Module):
+    """Fits the onset to every replica of the subtracted spectrum, jointly.
+
+    One replica is one zero-loss curve of the ensemble, scaled in the matching window, subtracted
+    from the spectrum plus one realisation of its noise out of a fixed bank. For every pair of E_BG
+    and b on a grid the amplitude follows from weighted least squares; the best pair is refined by
+    parabolas along both. The fit begins at the lower end of the matching window. It ends where the
+    spectrum, smoothed by its resolution, has come to 60 to 90 % of its first significant maximum,
+    another share for every replica, so that the choice is part of the error; without a maximum at
+    the upper end of ``table.gap_range_ev``.
+    T. E. Roest et al., Ultramicroscopy 222, 113202 (2021), sec. 4.
+    """
+
+    energy: Tensor
+    bank: Tensor
+    basis: Tensor
+    squares: Tensor
+    shares: Tensor
+    gaps: Tensor
+    smoothing: Tensor
+    above: Tensor
+
+    def __init__(self, table: ZeroLossTable) -> None:
+        super().__init__()
+        if table.gap_range_ev is None:
+            raise ValueError("the zero-loss table has no gap_range_ev: there is no gap to fit")
+        energy = table.energy_ev
+        low, high = table.gap_range_ev
+        first = table.match.start
+        stop = int((energy <= high).sum())
+        if stop - first < 16 or not low < high - 8 * table.scale_ev:
+            raise ValueError(f"gap_range_ev {low} to {high} eV is too short for a fit")
+        self.columns = slice(first, stop)
+        self.window = slice(0, table.match.stop - first)
+        self.noise = table.noise
+        energy = energy[self.columns]
+        width = 0.5 * sum(table.trained_width_ev)
+        self.margin_ev = max(3 * table.scale_ev, 0.5 * width)
+        count = min(_MOST_GAPS, int((high - low) / table.scale_ev))
+        gaps = torch.linspace(low, high - self.margin_ev, count, dtype=torch.float64)
+        self.step_ev = float(gaps[1] - gaps[0])
+        exponents = torch.arange(EXPONENTS[0], EXPONENTS[1] + 1e-6, _B_STEP, dtype=torch.float64)
+        beyond = (energy[:, None] - gaps).clamp(min=0.0)[..., None]
+        basis = torch.where(beyond > 0, beyond**exponents, 0.0)
+        self.grid = (count, len(exponents))
+        replicas = table.replicas[:, :, self.columns]
+        self.curves = Interpolated(table.log_counts, replicas)
+        half = max(1, round(width / table.scale_ev))
+        triangle = half - torch.arange(1 - half, half).abs().double()
+        triangle = triangle / triangle.sum()
+        self.share = float(triangle.square().sum()) * table.noise.pooling
+        self.ahead = max(2 * half, round(0.5 / table.scale_ev))
+        buffers = {
+            "energy": energy,
+            "bank": noise_bank(table.noise, len(replicas), stop - first + 1),
+            "basis": basis.flatten(1),
+            "squares": basis.flatten(1).square(),
+            "shares": torch.linspace(0.0, 1.0, len(replicas)),
+            "gaps": gaps,
+            "smoothing": triangle[None, None],
+            "above": energy > table.match_ev[1] + 0.5 * width,
+        }
+        for name, value in buffers.items():
+            value = value.float() if value.is_floating_point() else value
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, aligned: Tensor, low: Tensor, counts: Tensor, place: Tensor) -> Gap:
+        """``aligned`` and the lower edge of what is left, [batch, grid]; ``counts`` [batch] of the
+        zero-loss peak at the channel ``place`` [batch].
+        """
+        aligned, low = aligned[:, self.columns], low[:, self.columns]
+        measured = ~torch.isnan(aligned)
+        aligned = torch.nan_to_num(aligned, nan=0.0)
+        variance = self._variance(aligned)
+        lowest, upper = self._upper(low, variance)
+        ends = torch.lerp(lowest[:, None], upper[:, None], self.shares)[..., None]
+        part = (place - place.floor())[:, None, None]
+        noise = torch.lerp(self.bank[None, :, :-1], self.bank[None, :, 1:], part)
+        noisy = aligned[:, None] + noise * variance.sqrt()[:, None]
+        model = self.curves(counts.clamp(min=1.0).log()).exp()
+        left = noisy - model * window_mean(noisy[..., self.window])[..., None]
+        used = measured[:, None] & (self.energy <= ends)
+        weight = used.float() / variance[:, None]
+        squares = (weight @ self.squares).clamp(min=1e-12)
+        products = (left * weight) @ self.basis
+        gain = products.clamp(min=0.0).square() / squares
+        allowed = (self.gaps <= ends - self.margin_ev).float()
+        gain = gain.reshape(-1, len(self.shares), *self.grid) * allowed[..., None]
+        gap, best = _vertex(gain.amax(3))
+        exponent, _ = _vertex(gain.amax(2))
+        gap = self.gaps[0] + self.step_ev * gap
+        gap, gap_error = _middle(gap)
+        exponent, exponent_error = _middle(EXPONENTS[0] + _B_STEP * exponent)
+        decisive = best > _DECISIVE * self.noise.pooling
+        last = lowest - self.margin_ev - 0.5 * self.step_ev
+        inside = (gap > self.gaps[0] + 0.5 * self.step_ev) & (gap < last)
+        return Gap(
+            gap_ev=gap,
+            gap_error=gap_error,
+            exponent=exponent,
+            exponent_error=exponent_error,
+            upper_ev=upper,
+            found=decisive.float().mean(1) > 0.5,
+            inside=inside & (exponent > EXPONENTS[0] + 1e-3),
+        )
+
+    def _variance(self, aligned: Tensor) -> Tensor:
+        mean = nn.functional.avg_pool1d(aligned[:, None], 5, 1, 2, count_include_pad=False)[:, 0]
+        return self.noise.gain * mean.clamp(min=1.0) + self.noise.readout**2
+
+    def _upper(self, low: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the shares of the first significant maximum are reached, each [batch], eV."""
+        low = torch.nan_to_num(low, nan=0.0)
+        smooth = self._smooth(low)
+        sigma = (self.share * self._smooth(variance)).sqrt()
+        ahead = nn.functional.pad(smooth[:, None], (0, self.ahead), value=-3e38)
+        ahead = nn.functional.max_pool1d(ahead, self.ahead + 1, 1)[:, 0]
+        there = self.above & (smooth > _SIGNIFICANT * sigma)
+        end = self.energy[-1]
+        top = torch.where(there & (smooth >= ahead), self.energy, end).amin(1, keepdim=True)
+        height = torch.where(self.energy <= top, smooth, torch.zeros_like(smooth))
+        height = height.amax(1, keepdim=True)
+        ends = []
+        for share in _RISE:
+            near = torch.where(there & (smooth >= share * height), self.energy, end)
+            ends.append(torch.minimum(near.amin(1, keepdim=True), top)[:, 0])
+        return ends[0], ends[1]
+
+    def _smooth(self, values: Tensor) -> Tensor:
+        reach = self.smoothing.shape[2] // 2
+        padded = nn.functional.pad(values[:, None], (reach, reach), mode="replicate")
+        return nn.functional.conv1d(padded, self.smoothing)[:, 0]
+
+
+def noise_bank(noise: Noise, rows: int, columns: int) -> Tensor:
+    """Fixed realisations [rows, columns] of the detector's noise, variance 1, float64.
+
+    Correlated as ``noise.correlation`` says; what no noise can have of it is left out.
+    """
+    lag = (torch.arange(columns)[:, None] - torch.arange(columns)).abs()
+    known = torch.zeros(columns, dtype=torch.float64)
+    known[0] = 1.0
+    for index, value in enumerate(noise.correlation[: columns - 1]):
+        known[index + 1] = value
+    values, vectors = torch.linalg.eigh(known[lag])
+    root = (vectors * values.clamp(min=0.0).sqrt()) @ vectors.T
+    generator = torch.Generator().manual_seed(_SEED)
+    bank = torch.randn(rows, columns, generator=generator, dtype=torch.float64) @ root
+    # No realisation as a whole may pull all replicas to one side.
+    bank = math.sqrt(rows / (rows - 1)) * (bank - bank.mean(0, keepdim=True))
+    normed: Tensor = bank / root.square().sum(0).sqrt()
+    return normed
+
+
+def _vertex(gain: Tensor) -> tuple[Tensor, Tensor]:
+    """Place of the largest value along the last dimension, by a parabola, and that value."""
+    top = gain.argmax(-1, keepdim=True)
+    last = gain.shape[-1] - 1
+    before, after = (top - 1).clamp(min=0), (top + 1).clamp(max=last)
+    left, middle, right = gain.gather(-1, before), gain.gather(-1, top), gain.gather(-1, after)
+    bend = left - 2.0 * middle + right
+    sound = (bend < 0.0) & (top > 0) & (top < last)
+    move = 0.5 * (left - right) / torch.where(sound, bend, -torch.ones_like(bend))
+    move = torch.where(sound, move, torch.zeros_like(move)).clamp(-0.5, 0.5)
+    return (top.float() + move)[..., 0], middle[..., 0]
+
+
+def _middle(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Median and half the range from 16 to 84 % of [batch, replica]."""
+    ranked, _ = values.sort(1)
+    last = values.shape[1] - 1
+
+    def at(share: float) -> Tensor:
+        low = min(int(share * last), last - 1)
+        part = share * last - low
+        return ranked[:, low] * (1.0 - part) + ranked[:, low + 1] * part
+
+    return at(0.5), 0.5 * (at(0.84) - at(0.16))

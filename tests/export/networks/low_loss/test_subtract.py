@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from support.zero_loss_tables import FIRST_EV, MATCH_EV, SCALE_EV, make_table, peak_shape
+from zeroloss_export.networks.low_loss.subtract import Interpolated, Subtraction, window_mean
+
+POINTS = 700
+
+
+def aligned_spectra(*heights: float) -> torch.Tensor:
+    energy = FIRST_EV + SCALE_EV * torch.arange(POINTS)
+    loss = 50.0 * torch.exp(-0.5 * ((energy - 6) / 2) ** 2)
+    return torch.stack([height * peak_shape(energy) + loss for height in heights])
+
+
+def test_the_median_curve_of_the_true_shape_leaves_the_loss() -> None:
+    energy = FIRST_EV + SCALE_EV * torch.arange(POINTS)
+    aligned = aligned_spectra(1e5, 1e6)
+    left = Subtraction(make_table())(aligned, torch.tensor([2e6, 2e7])).left[:, 1]
+    loss = 50.0 * torch.exp(-0.5 * ((energy - 6) / 2) ** 2)
+    above = energy > MATCH_EV[1] + SCALE_EV / 2
+    # The window holds a little of the loss itself.
+    assert float((left - loss)[:, above].abs().max()) < 4.0
+    assert (left[:, ~above] == 0).all()
+
+
+def test_percentiles_commute_with_matching() -> None:
+    table = make_table()
+    energy = table.energy_ev.float()
+    # Of 101 replicas the percentiles are replicas, channel by channel.
+    slopes = 0.4 * torch.randn(101, 1, 1, generator=torch.Generator().manual_seed(1))
+    log = peak_shape(energy).log() + slopes * (energy / 0.6).clamp(min=1.0).log()
+    log = log - log[:, :, table.match].exp().mean(2, keepdim=True).log()
+    log = log.repeat(1, 5, 1)
+    ranked = log.sort(0).values
+    table = replace(table, replicas=log, curves=ranked[[16, 50, 84]].contiguous())
+    aligned = aligned_spectra(1e5)
+    band = Subtraction(table)(aligned, torch.tensor([1e6])).left[0]
+    each = aligned - window_mean(aligned[:, table.match]) * log[:, 0].exp()
+    expected = each.sort(0).values[[16, 50, 84]]
+    above = energy > MATCH_EV[1] + SCALE_EV
+    torch.testing.assert_close(
+        band[:, above], expected[:, above], rtol=1e-6, atol=1e-6 * float(aligned.max())
+    )
+
+
+def test_counts_are_interpolated_in_their_logarithm_and_held_at_the_ends() -> None:
+    nodes = torch.tensor([1.0, 2.0, 4.0])
+    values = torch.tensor([[[0.0], [1.0], [5.0]], [[0.0], [-1.0], [-2.0]]])
+    found = Interpolated(nodes, values)(torch.tensor([0.0, 1.5, 2.0, 3.0, 9.0]))[..., 0]
+    assert found[:, 0].tolist() == [0.0, 0.5, 1.0, 3.0, 5.0]
+    assert found[:, 1].tolist() == [0.0, -0.5, -1.0, -1.5, -2.0]
+
+
+def test_a_channel_that_was_not_measured_stays_so() -> None:
+    aligned = aligned_spectra(1e5)
+    whole = Subtraction(make_table())(aligned, torch.tensor([2e6]))
+    aligned = aligned.clone()
+    aligned[0, [20, 300]] = torch.nan
+    left = Subtraction(make_table())(aligned, torch.tensor([2e6])).left
+    assert torch.isnan(left[0]).nonzero()[:, 1].unique().tolist() == [20, 300]
+    rest = ~torch.isnan(left)
+    torch.testing.assert_close(left[rest], whole.left[rest])
+
+
+def test_the_noise_of_what_is_left_is_not_cut() -> None:
+    aligned = aligned_spectra(1e5)
+    aligned = aligned + 200 * torch.randn(POINTS, generator=torch.Generator().manual_seed(1))
+    left = Subtraction(make_table())(aligned, torch.tensor([2e6])).left
+    assert float((left[0, 1, 400:] < 0).float().mean()) > 0.2
+
+
+def test_a_negative_window_is_no_zero_loss() -> None:
+    assert float(window_mean(torch.tensor([[-1.0, torch.nan, 0.5]]))) == pytest.approx(0.0)
+    assert float(window_mean(torch.tensor([[1.0, torch.nan, 2.0]]))) == pytest.approx(1.5)
