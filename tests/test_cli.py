@@ -7,7 +7,10 @@ import pytest
 
 from zeroloss.cli import EXIT_FAILED, main
 
-COMMANDS = ("serve", "demo", "record", "replay", "watch", "map", "identify", "models", "microscope")
+COMMANDS = (
+    *("serve", "demo", "record", "replay", "watch", "spectrum"),
+    *("map", "identify", "models", "microscope"),
+)
 
 
 def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,8 +7,6 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zeroloss.wire import RUN_BYTES
-
 from .watch import DEFAULT_REQUESTS
 
 if TYPE_CHECKING:
@@ -183,6 +181,8 @@ def positive(text: str) -> float:
 
 def uid(text: str) -> bytes:
     """The 16 bytes of a run from their hex digits."""
+    from zeroloss.wire import RUN_BYTES
+
     try:
         value = bytes.fromhex(text)
     except ValueError:

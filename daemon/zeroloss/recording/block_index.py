@@ -139,13 +139,13 @@ class BlockIndex:
         # Only what lies behind the count is still written to.
         with self._lock:
             rows, in_order = self._rows[: self._count], self._sorted
-        order = np.arange(len(rows)) if in_order else np.argsort(rows[:, _BEGIN], kind="stable")
-        begins, ends = rows[order, _BEGIN], rows[order, _END]
-        at = np.searchsorted(begins, positions, side="right") - 1
-        inside = at >= 0
-        inside[inside] = positions[inside] < ends[at[inside]]
-        entries = order[at[inside]]
-        return IndexedSpectra(rows, self._segments, entries, positions[inside], None)
+        begins = np.ascontiguousarray(rows[:, _BEGIN])
+        order = None if in_order else np.argsort(begins, kind="stable")
+        at = np.searchsorted(begins, positions, side="right", sorter=order) - 1
+        positions, at = positions[at >= 0], at[at >= 0]
+        entries = at if order is None else order[at]
+        inside = positions < rows[entries, _END]
+        return IndexedSpectra(rows, self._segments, entries[inside], positions[inside], None)
 
     def of_pixels(self, pixels: Pixels) -> IndexedSpectra:
         """Those of a listed scan that came for these pixels [n]."""
