@@ -28,7 +28,7 @@ ANY = "tcp://127.0.0.1:0"
 DEADLINE_S = 30.0
 
 
-def make_config(folder: Path, models: Path, **sections: dict[str, Any]) -> Config:
+def make_config(folder: Path, models: Path, /, **sections: dict[str, Any]) -> Config:
     """Random ports, recordings in `folder`, the packages in `models`, short waits."""
     values: dict[str, dict[str, Any]] = {
         "stream": {"source": ANY},
