@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from zeroloss.config import Config, ConfigError, add_flags, load_config
+from zeroloss.config import Config, ConfigError, add_flags, load_config, settings
 
 
 def parse(*flags: str) -> Config:
@@ -49,6 +49,8 @@ def test_flags_go_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> No
         ("[que]\n", ["que", "unknown key", "stream"]),
         ('[models]\nprovider = "gpu"\n', ["models.provider", "'gpu'", "cuda"]),
         ('[stream]\nsource = "5550"\n', ["stream.source", "'5550'", "tcp"]),
+        ('[models]\nset = ["a.b"]\n', ["models.set", "'a.b'", "PACKAGE.NAME=VALUE"]),
+        ('[models]\nset = ["a.b=nan"]\n', ["models.set", "a.b=nan", "the value a number"]),
         ('[outputs]\nhttp = "127.0.0.1:99999"\n', ["outputs.http", "99999", "65535"]),
         ("queue = 3\n", ["queue", "3"]),
         ("[queue\n", ["not TOML"]),
@@ -63,6 +65,11 @@ def test_errors_name_the_key_the_value_and_what_was_expected(
         parse("--config", str(file))
     for word in words:
         assert word in str(caught.value)
+
+
+def test_of_a_parameter_that_is_set_twice_the_later_counts() -> None:
+    config = parse("--set", "a.b=1", "--set", "c.b_2=-2.5e1", "--set", "a.b=3")
+    assert settings(config.models.set) == {"a": {"b": 3.0}, "c": {"b_2": -25.0}}
 
 
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:

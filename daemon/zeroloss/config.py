@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
+import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 Endpoint = Annotated[str, Field(pattern=r"^(tcp|ipc|inproc)://.+$")]
+_SETTING = re.compile(r"([a-z][a-z0-9_]*)\.([a-z][a-z0-9_]*)=(.+)")
 
 
 class ConfigError(ValueError):
@@ -66,10 +70,19 @@ class Models(_Section):
     use: tuple[str, ...] = Field(
         (), description="names of the packages to run; none: every one that fits the run"
     )
+    set: tuple[str, ...] = Field(
+        (), description="parameters of packages, each PACKAGE.NAME=VALUE; none: their defaults"
+    )
     provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         "auto", description="where models run; a named device that is missing is an error"
     )
     workers: int = Field(1, ge=1, le=64, description="threads that run models")
+
+    @field_validator("set")
+    @classmethod
+    def _settings(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        settings(value)
+        return value
 
 
 class Queue(_Section):
@@ -129,6 +142,24 @@ class Config(_Section):
         """Hash of the whole configuration, stamped on every map."""
         canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def settings(texts: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Package and parameter to value, of texts PACKAGE.NAME=VALUE; a later one counts.
+
+    Raises `ConfigError` for any other text.
+    """
+    values: dict[str, dict[str, float]] = {}
+    for text in texts:
+        match = _SETTING.fullmatch(text)
+        try:
+            number = math.nan if match is None else float(match.group(3))
+        except ValueError:
+            number = math.nan
+        if match is None or not math.isfinite(number):
+            raise ConfigError(f"{text!r}: expected PACKAGE.NAME=VALUE, the value a number")
+        values.setdefault(match.group(1), {})[match.group(2)] = number
+    return values
 
 
 def add_flags(parser: argparse.ArgumentParser, *, skip: frozenset[str] = frozenset()) -> None:

@@ -18,6 +18,7 @@ from zeroloss.wire import (
     Message,
     OutputInfo,
     PackageInfo,
+    ParameterInfo,
     Refusal,
     Request,
     RunEnd,
@@ -109,6 +110,10 @@ LOW_LOSS = PackageInfo(
             unit="counts",
             axis=SpectrumAxis(offset_ev=-3.0, scale_ev=0.25, name="energy loss, corrected"),
         ),
+    ),
+    parameters=(
+        ParameterInfo(name="beam_kev", value=200.0, unit="keV"),
+        ParameterInfo(name="refractive_index", value=None),
     ),
 )
 TOTALS = LedgerTotals(

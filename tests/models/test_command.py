@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.packages import make_masked_package, make_package
+from support.packages import make_dielectric_package, make_masked_package, make_package
 from zeroloss.commands import models
 from zeroloss.models import Manifest, ModelError, load_package
 
@@ -117,3 +117,19 @@ def test_schema_is_that_of_the_manifest(capsys: pytest.CaptureFixture[str]) -> N
 def test_names_belong_to_check() -> None:
     with pytest.raises(ModelError, match="models list takes no package names, got one"):
         call("list", "one")
+
+
+def test_list_tells_parameters_and_what_runs_only_when_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    make_dielectric_package(tmp_path, changes={"when_named": True})
+    assert call("list", "--folder", tmp_path) == 0
+    said = capsys.readouterr().out
+    for part in (
+        "runs only when named",
+        "refractive_index 1 to 10, set by you, no default: of the specimen",
+        "beam_kev 20 to 400 keV, beam_kev of the run, no default: of the electrons",
+        "collection_mrad 0.1 to 200 mrad, collection_mrad of the run, default 20: semi-angle",
+    ):
+        assert part in said

@@ -13,9 +13,16 @@ from typing import Any
 import pytest
 
 from support.daemons import poll_until
-from support.packages import put_package
+from support.packages import make_dielectric_package, put_package
 from zeroloss.config import Models
-from zeroloss.models import ModelSession, ModelStore, PackageError
+from zeroloss.models import (
+    ModelSession,
+    ModelStore,
+    PackageError,
+    ParameterError,
+    load_package,
+    save_package,
+)
 from zeroloss.service import ModelChoiceError, library
 from zeroloss.service.library import ModelLibrary
 
@@ -23,10 +30,12 @@ from zeroloss.service.library import ModelLibrary
 class Watched:
     """A library on these folders, and what it said."""
 
-    def __init__(self, *folders: Path, use: tuple[str, ...] = ("tiny",)) -> None:
+    def __init__(
+        self, *folders: Path, use: tuple[str, ...] = ("tiny",), given: tuple[str, ...] = ()
+    ) -> None:
         self.sessions: tuple[ModelSession, ...] = ()
         self.swaps: list[str] = []
-        config = Models(models=folders, use=use, provider="cpu")
+        config = Models(models=folders, use=use, set=given, provider="cpu")
         self.library = ModelLibrary(config, on_change=self._change, on_swap=self.swaps.append)
 
     def _change(self, sessions: tuple[ModelSession, ...]) -> None:
@@ -237,3 +246,55 @@ def test_a_fault_of_looking_is_logged_once_and_the_watch_goes_on(
         poll_until(lambda: len(looks) > 3, "some looks")
     assert caplog.text.count("RuntimeError: the file system is on strike") == 1
     watched.wait_for(tiny=put_package(tmp_path / "tiny", version="2"))
+
+
+def test_a_package_for_when_it_is_named_runs_only_then(tmp_path: Path, watch: Any) -> None:
+    tiny = put_package(tmp_path / "tiny", changes={"when_named": True})
+    everything, chosen = watch(tmp_path, use=()), watch(tmp_path)
+    assert set(everything.hashes) == {
+        name for name, item in ModelStore().packages().items() if not item.manifest.when_named
+    }
+    assert chosen.hashes == {"tiny": tiny}
+    shy = put_package(tmp_path / "shy", name="shy", changes={"when_named": True})
+    other = put_package(tmp_path / "other", name="other")
+    everything.wait_for(**everything.hashes, other=other)
+    assert shy not in everything.hashes.values()
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "sentence"),
+    [
+        ("optic.beam_kev=1", ModelChoiceError, "no model package named optic; there are: "),
+        ("tiny.beam_kev=1", ModelChoiceError, "the model tiny does not run: name it in use"),
+        ("optics.beam=1", ParameterError, "has no parameter beam; it has refractive_index, beam_"),
+        ("optics.beam_kev=1", ParameterError, "beam_kev = 1 keV, expected 20 to 400 keV"),
+    ],
+)
+def test_what_cannot_be_set_is_an_error_at_the_start(
+    tmp_path: Path, watch: Any, given: str, error: type[Exception], sentence: str
+) -> None:
+    make_dielectric_package(tmp_path)
+    put_package(tmp_path / "tiny")
+    with pytest.raises(error) as caught:
+        watch(tmp_path, use=("optics",), given=(given,))
+    assert sentence in str(caught.value)
+
+
+def test_a_renewed_package_that_cannot_take_what_was_set_takes_no_place(
+    tmp_path: Path, watch: Any
+) -> None:
+    made = load_package(make_dielectric_package(tmp_path))
+    watched = watch(tmp_path, use=("optics",), given=("optics.refractive_index=3",))
+    narrow = made.manifest.parameters[0].model_copy(update={"high": 2.0})
+    parameters = (narrow, *made.manifest.parameters[1:])
+    newer = made.manifest.model_copy(update={"parameters": parameters})
+    save_package(tmp_path / "optics", newer, made.read_graph())
+    watched.wait_broken("refractive_index = 3, expected 1 to 2")
+    assert watched.hashes == {"optics": made.sha256}
+
+
+def test_values_for_a_package_that_is_waited_for_wait_with_it(tmp_path: Path, watch: Any) -> None:
+    watched = watch(tmp_path, use=("optics",), given=("optics.refractive_index=3",))
+    assert watched.health["models_awaited"] == ["optics"]
+    made = make_dielectric_package(tmp_path)
+    watched.wait_for(optics=load_package(made).sha256)

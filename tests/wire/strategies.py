@@ -18,6 +18,7 @@ from zeroloss.wire import (
     MapUpdate,
     OutputInfo,
     PackageInfo,
+    ParameterInfo,
     Refusal,
     Request,
     RunEnd,
@@ -144,6 +145,15 @@ packages = st.builds(
     precision=st.text(st.characters(exclude_categories=["Cs"]), max_size=16),
     range_name=names,
     outputs=st.lists(output_infos(), max_size=3).map(tuple),
+    parameters=st.lists(
+        st.builds(
+            ParameterInfo,
+            name=names,
+            value=st.none() | numbers,
+            unit=texts,
+        ),
+        max_size=3,
+    ).map(tuple),
 )
 totals = st.builds(
     LedgerTotals,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from zeroloss.models import ModelPackage, Provider
-    from zeroloss.models.manifest import Output, Takes
+    from zeroloss.models.manifest import Output, Parameter, Takes
 
 HELP = "list model packages, check that they work on this machine"
 
@@ -102,12 +102,13 @@ def _row(package: ModelPackage) -> tuple[str, ...]:
     gives = [_gives(item) for item in manifest.outputs]
     size = decimal(package.graph_bytes)
     what = [f"{manifest.name} {manifest.version}", package.sha256[:12], size]
+    what += ["runs only when named"] if manifest.when_named else []
     trained = manifest.trained
     metrics = [f"{name} {value:g}" for name, value in trained.metrics.items()]
     made = [f"{trained.date}, {trained.software}", trained.data, f"{trained.spectra} spectra"]
     return (
         "\n".join(what),
-        _takes(manifest.takes),
+        "\n".join([_takes(manifest.takes), *map(_parameter, manifest.parameters)]),
         "\n".join(gives),
         "\n".join(made + metrics),
     )
@@ -122,6 +123,14 @@ def _takes(takes: Takes) -> str:
     if takes.signed_counts:
         lines.append("negative counts too")
     return "\n".join(lines)
+
+
+def _parameter(item: Parameter) -> str:
+    source = "set by you" if item.source == "given" else f"{item.source} of the run"
+    default = "no default" if item.default is None else f"default {item.default:g}"
+    return f"{item.name} {item.low:g} to {item.high:g} {item.unit}".rstrip() + (
+        f", {source}, {default}: {item.description}"
+    )
 
 
 def _gives(output: Output) -> str:

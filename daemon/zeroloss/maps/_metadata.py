@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import zeroloss
-from zeroloss.wire import LedgerTotals, OutputInfo, PackageInfo
+from zeroloss.wire import LedgerTotals, OutputInfo, PackageInfo, RunStart
 from zeroloss.wire.fields import Scalar
 
 from ._tree import Tree
@@ -31,6 +31,7 @@ def about_layer(package: PackageInfo, output: OutputInfo) -> dict[str, Scalar | 
             "provider": package.provider,
             "precision": package.precision,
             "energy_range": package.range_name,
+            "parameters": {item.name: item.value for item in package.parameters},
         },
     }
 
@@ -90,9 +91,8 @@ def about_run(
     }
 
 
-def general(store: MapStore, title: str) -> dict[str, Tree]:
+def general(start: RunStart, title: str) -> dict[str, Tree]:
     """Title, date and microscope, under the names that HyperSpy gives them."""
-    start = store.start
     began = datetime.fromtimestamp(start.t_ns / 1e9, UTC)
     microscope: dict[str, Scalar | Tree] = {"acquisition_mode": "STEM"}
     if start.beam_kev is not None:

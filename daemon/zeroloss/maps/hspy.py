@@ -84,7 +84,7 @@ def _write(
     for signal in _signals(store):
         title = store.start.title
         metadata: Tree = {
-            **general(store, f"{title}: {signal.name}" if title else signal.name),
+            **general(store.start, f"{title}: {signal.name}" if title else signal.name),
             "Sample": {"elements": elements(detected)},
             "Signal": {"signal_type": "", "quantity": signal.quantity},
             "Zeroloss": {**common, **signal.about, "labels": signal.labels},

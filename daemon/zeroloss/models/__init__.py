@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from .errors import InferenceError, InstallError, ModelError, PackageError, ProviderError
+from .errors import (
+    InferenceError,
+    InstallError,
+    ModelError,
+    PackageError,
+    ParameterError,
+    ProviderError,
+)
 from .manifest import Manifest
 from .package import ModelPackage, load_package, save_package
 from .provider import Provider
@@ -18,6 +25,7 @@ __all__ = [
     "ModelSession",
     "ModelStore",
     "PackageError",
+    "ParameterError",
     "Provider",
     "ProviderError",
     "load_package",

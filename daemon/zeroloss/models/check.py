@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from .answers import stands
 from .errors import InferenceError
 from .manifest import Output, Takes
+from .parameters import default_values, trial_values
 from .provider import EP_NAMES
 from .session import Floats, ModelSession, trial_axis
 
@@ -34,22 +36,32 @@ class Trial:
 def try_out(session: ModelSession, channels: int) -> Trial:
     """Warm the session up and compare its answers alone and in company.
 
-    Raises `InferenceError` when the graph fails, a value is neither finite nor missing for a
-    reason, a probability is not between 0 and 1, a label is none of its codes, or the company of
-    other spectra, or leaving spectra out, changes an answer.
+    Parameters have their default or the middle of their range; what the package answers where
+    nobody tells them is looked at too. Raises `InferenceError` when the graph fails, a value is
+    neither finite nor missing for a reason, a probability is not between 0 and 1, a label is none
+    of its codes, or the company of other spectra, or leaving spectra out, changes an answer.
     """
     session.warm_up(channels)
     manifest = session.package.manifest
     offset, scale = trial_axis(manifest.takes, channels)
     energy = offset + scale * np.arange(channels)
     counts = _spectra(session.smallest_bucket + 1, energy, manifest.takes)
-    together = session.run(counts, offset, scale)
+    told = trial_values(manifest)
+
+    def run(rows: Floats, outputs: Sequence[str] | None = None) -> dict[str, Floats]:
+        return session.run(rows, offset, scale, outputs, told)
+
+    together = run(counts)
     for output in manifest.outputs:
         _check_answer(output, together)
+    if default_values(manifest) != told:
+        untold = session.run(counts, offset, scale)
+        for output in manifest.outputs:
+            _check_answer(output, untold, " and parameters that are not known")
     light = [item.name for item in manifest.outputs if item.kind != "spectrum"]
-    mapped = session.run(counts, offset, scale, light)
-    alone = [session.run(counts[row : row + 1], offset, scale) for row in range(len(counts))]
-    turned = session.run(counts[::-1], offset, scale)
+    mapped = run(counts, light)
+    alone = [run(counts[row : row + 1]) for row in range(len(counts))]
+    turned = run(counts[::-1])
     company = cut = 0.0
     for name, values in together.items():
         single = np.concatenate([answer[name] for answer in alone])
@@ -72,7 +84,7 @@ def try_out(session: ModelSession, channels: int) -> Trial:
     return Trial(session.timings, company)
 
 
-def _check_answer(output: Output, answers: dict[str, Floats]) -> None:
+def _check_answer(output: Output, answers: dict[str, Floats], told: str = "") -> None:
     values = answers[output.name]
     stand = stands(output, answers)
     if not stand.all():
@@ -85,7 +97,7 @@ def _check_answer(output: Output, answers: dict[str, Floats]) -> None:
         lost = np.count_nonzero(np.isnan(values[~stand]))
         raise InferenceError(
             f"output {output.name}: {lost} of {values.size} values are not finite for plain "
-            f"falling spectra{'' if output.reason is None else ' and have no reason'}"
+            f"falling spectra{told}{'' if output.reason is None else ' and have no reason'}"
         )
     given = values[np.isfinite(values)]
     if output.kind == "probability" and given.size and (given.min() < 0 or given.max() > 1):

@@ -11,6 +11,10 @@ class PackageError(ModelError):
     """The package is damaged, foreign, or does not keep the contract."""
 
 
+class ParameterError(ModelError):
+    """A parameter that the package does not have, or a value that it cannot take."""
+
+
 class ProviderError(ModelError):
     """The execution provider that was asked for is not there."""
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from zeroloss.wire.limits import MAX_DIMS, MAX_LABELS, MAX_OUTPUTS
+from zeroloss.wire.limits import MAX_DIMS, MAX_LABELS, MAX_OUTPUTS, MAX_PARAMETERS
 
 MANIFEST_FORMAT: Literal[1] = 1
 MAX_VALUES = 1 << 16
@@ -155,6 +155,40 @@ class Output(_Strict):
         raise ValueError(f"output {self.name}: {why}")
 
 
+class Parameter(_Strict):
+    """One more input of the graph, float32 [batch]: a number that the spectra do not tell."""
+
+    name: Name
+    unit: Annotated[str, Field(max_length=64)] = ""
+    description: str
+    source: Literal["given", "beam_kev", "convergence_mrad", "collection_mrad", "dwell_s"]
+    """What of the run it is; `given`: none of it, people set it."""
+    default: float | None = None
+    """Where nobody tells; None: the graph is handed NaN and masks what depends on it."""
+    low: float
+    """Smallest value that the graph takes."""
+    high: float
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Parameter:
+        if self.name in INPUT_NAMES:
+            self._refuse("that is the name of another input")
+        if not self.low < self.high:
+            self._refuse(f"low must be below high, got {self.low:g} and {self.high:g}")
+        if self.default is not None and not self.holds(self.default):
+            self._refuse(
+                f"the default {self.default:g} is not between {self.low:g} and {self.high:g}"
+            )
+        return self
+
+    def holds(self, value: float) -> bool:
+        """Whether the graph takes that value."""
+        return self.low <= value <= self.high
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise ValueError(f"parameter {self.name}: {why}")
+
+
 class Trained(_Strict):
     """What made the model, in words and numbers for the reader of a map."""
 
@@ -175,7 +209,10 @@ class Manifest(_Strict):
     title: str
     description: str
     graph: Graph
+    when_named: bool = False
+    """Whether the package runs only where it is asked for by its name."""
     takes: Takes
+    parameters: Annotated[tuple[Parameter, ...], Field(max_length=MAX_PARAMETERS)] = ()
     buckets: Buckets = Buckets()
     outputs: Annotated[tuple[Output, ...], Field(min_length=1, max_length=MAX_OUTPUTS)]
     trained: Trained
@@ -200,6 +237,15 @@ class Manifest(_Strict):
         shifting = [output.name for output in self.outputs if output.shifts_axis]
         if len(shifting) > 1:
             raise ValueError(f"at most one output shifts the axis, here are {shifting}")
+        return self
+
+    @model_validator(mode="after")
+    def _parameters_differ(self) -> Manifest:
+        names = [item.name for item in self.parameters]
+        taken = names + [output.name for output in self.outputs]
+        for name in names:
+            if taken.count(name) > 1:
+                raise ValueError(f"parameter {name}: another parameter or output has the same name")
         return self
 
     @property

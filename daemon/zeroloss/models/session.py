@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from statistics import median
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from zeroloss.wire import OutputInfo, PackageInfo, SpectrumAxis
+from zeroloss.wire import OutputInfo, PackageInfo, ParameterInfo, SpectrumAxis
 
 from .errors import InferenceError, PackageError
 from .manifest import INPUT_NAMES, Output, Takes
 from .package import ModelPackage
+from .parameters import check_given, default_values, trial_values
 from .provider import EP_NAMES, Provider, one_line, open_session
 from .pruning import prune
 
@@ -78,7 +80,9 @@ class ModelSession:
 
         Raises `InferenceError` when the model does not take that many channels or the graph fails.
         """
-        begin, scale = trial_axis(self.package.manifest.takes, channels)
+        manifest = self.package.manifest
+        begin, scale = trial_axis(manifest.takes, channels)
+        values = trial_values(manifest)
         # A falling background as in a real spectrum: some operators are slower on zeros or NaN.
         spectrum = (1e4 * np.linspace(1.0, 3.0, channels) ** -3).astype(np.float32)
         timings: dict[int, float] = {}
@@ -87,11 +91,11 @@ class ModelSession:
             seconds = []
             for _ in range(WARM_UP_RUNS):
                 started = time.perf_counter()
-                self.run(counts, begin, scale, self._light_names)
+                self.run(counts, begin, scale, self._light_names, values)
                 seconds.append(time.perf_counter() - started)
             timings[bucket] = median(seconds)
             if self._light_session is not self._session:
-                self.run(counts, begin, scale)
+                self.run(counts, begin, scale, parameters=values)
         self.timings = timings
 
     def run(
@@ -100,15 +104,18 @@ class ModelSession:
         offset_ev: float | npt.ArrayLike,
         scale_ev: float | npt.ArrayLike,
         outputs: Collection[str] | None = None,
+        parameters: Mapping[str, float | npt.ArrayLike] | None = None,
     ) -> dict[str, Floats]:
         """The outputs of the graph, by name, float32 [n, *shape], for `counts` [n, channels].
 
         A channel that is NaN was not measured. `offset_ev` (energy loss at the centre of channel 0)
         and `scale_ev` (eV per channel, > 0) are one number for all spectra or one each [n].
         `outputs` are those wanted, all by default; spectra are computed only where one is wanted.
-        Output values that are not finite come back as NaN; counting them is left to the caller.
-        Raises `InferenceError` for spectra the model cannot take, outputs that it does not have,
-        and when the graph fails.
+        `parameters` are one number or one each [n], NaN where not known; what is left out has its
+        default. Output values that are not finite come back as NaN; counting them is left to the
+        caller. Raises `InferenceError` for spectra the model cannot take, outputs that it does not
+        have, and when the graph fails, `ParameterError` for parameters that it does not have or
+        cannot take.
         """
         wanted = self._wanted(outputs)
         rows = self._rows(counts)
@@ -117,6 +124,7 @@ class ModelSession:
         scales = _per_spectrum(_SCALE, scale_ev, n)
         if not (scales > 0).all():
             raise InferenceError(f"scale_ev must be above 0 eV per channel, got {scales.min():g}")
+        further = self._further(parameters or {}, n)
         answers = {item.name: np.empty((n, *item.shape), np.float32) for item in wanted}
         for first, used, bucket in _batches(n, self.buckets) if wanted else ():
             part = slice(first, first + used)
@@ -124,7 +132,7 @@ class ModelSession:
                 _COUNTS: _padded(rows[part], bucket),
                 _OFFSET: _padded(offsets[part], bucket),
                 _SCALE: _padded(scales[part], bucket),
-            }
+            } | {name: _padded(values[part], bucket) for name, values in further.items()}
             for name, values in zip(answers, self._execute(list(answers), batch), strict=True):
                 expected = (bucket, *answers[name].shape[1:])
                 if values.shape != expected:
@@ -137,9 +145,13 @@ class ModelSession:
             values[~np.isfinite(values)] = np.nan
         return answers
 
-    def info(self, range_name: str) -> PackageInfo:
-        """What published maps say of this model on the energy range of that name."""
+    def info(self, range_name: str, parameters: Mapping[str, float] | None = None) -> PackageInfo:
+        """What published maps say of this model on the energy range of that name.
+
+        `parameters` are the values that it is run with.
+        """
         manifest = self.package.manifest
+        values = default_values(manifest) | dict(parameters or {})
         return PackageInfo(
             name=manifest.name,
             version=manifest.version,
@@ -148,6 +160,14 @@ class ModelSession:
             precision=self.precision,
             range_name=range_name,
             outputs=tuple(_output_info(item) for item in manifest.outputs),
+            parameters=tuple(
+                ParameterInfo(
+                    name=item.name,
+                    value=None if math.isnan(values[item.name]) else values[item.name],
+                    unit=item.unit,
+                )
+                for item in manifest.parameters
+            ),
         )
 
     @property
@@ -171,6 +191,25 @@ class ModelSession:
                 f"{', '.join(item.name for item in known)}"
             )
         return [item for item in known if item.name in outputs]
+
+    def _further(
+        self, parameters: Mapping[str, float | npt.ArrayLike], n: int
+    ) -> dict[str, Floats]:
+        """The inputs beside the spectra, [n]."""
+        manifest = self.package.manifest
+        values: dict[str, float | npt.ArrayLike] = dict(default_values(manifest))
+        for name, value in parameters.items():
+            told = np.asarray(value, np.float64)
+            if told.shape not in ((), (n,)):
+                raise InferenceError(f"{name} must be one number or [{n}], got {list(told.shape)}")
+            known = told[~np.isnan(told)]
+            for extreme in (known.min(), known.max()) if known.size else (math.nan,):
+                check_given(manifest, {name: float(extreme)})
+            values[name] = told
+        return {
+            name: np.ascontiguousarray(np.broadcast_to(np.asarray(value, np.float32), (n,)))
+            for name, value in values.items()
+        }
 
     def _rows(self, counts: npt.ArrayLike) -> Floats:
         rows = np.ascontiguousarray(counts, dtype=np.float32)
@@ -198,6 +237,7 @@ class ModelSession:
     def _check_graph(self) -> None:
         inputs: dict[str, tuple[int | None, ...]] = {_COUNTS: (None, None)}
         inputs |= {_OFFSET: (None,), _SCALE: (None,)}
+        inputs |= {item.name: (None,) for item in self.package.manifest.parameters}
         outputs = {item.name: (None, *item.shape) for item in self.package.manifest.outputs}
         self._compare("input", self._session.get_inputs(), inputs, symbolic_ok=False)
         self._compare("output", self._session.get_outputs(), outputs, symbolic_ok=True)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from zeroloss.models import ModelSession
 from zeroloss.models.manifest import Manifest, Takes
+from zeroloss.models.parameters import settle
 from zeroloss.scan import EnergyAxis
 from zeroloss.wire import EnergyRange, PackageInfo, RunStart
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """One model on one energy range."""
+    """One model on one energy range, with the values of its parameters, NaN where not known."""
 
     session: ModelSession
     range: EnergyRange
+    parameters: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def manifest(self) -> Manifest:
@@ -29,7 +34,7 @@ class Analysis:
     @property
     def info(self) -> PackageInfo:
         """What the published maps say of the model."""
-        return self.session.info(self.range.name)
+        return self.session.info(self.range.name, self.parameters)
 
     def run(
         self,
@@ -43,19 +48,39 @@ class Analysis:
         where the model fails.
         """
         axis = self.range
-        return self.session.run(counts, axis.offset_ev - shift_ev, axis.scale_ev, outputs)
+        offset_ev = axis.offset_ev - shift_ev
+        return self.session.run(counts, offset_ev, axis.scale_ev, outputs, self.parameters)
 
 
-def choose_analyses(start: RunStart, sessions: Iterable[ModelSession]) -> list[Analysis]:
-    """Every model that takes one of the run's ranges, each on the range that suits it best."""
+def choose_analyses(
+    start: RunStart,
+    sessions: Iterable[ModelSession],
+    given: Mapping[str, Mapping[str, float]] | None = None,
+) -> list[Analysis]:
+    """Every model that takes one of the run's ranges, each on the range that suits it best.
+
+    `given` are values of parameters by package, for what the run does not tell; a value of the run
+    that a model cannot take is logged. Raises `ParameterError` for a given value that a model
+    cannot take.
+    """
+    conditions = {
+        "beam_kev": start.beam_kev,
+        "convergence_mrad": start.convergence_mrad,
+        "collection_mrad": start.collection_mrad,
+        "dwell_s": start.scan.dwell_s,
+    }
     chosen: list[Analysis] = []
     for session in sessions:
-        takes = session.package.manifest.takes
+        manifest = session.package.manifest
+        takes = manifest.takes
         if takes.modality == start.modality:
             suitable = [item for item in start.ranges if _suits(item, takes)]
             if suitable:
                 best = max(suitable, key=lambda item: _rank(item, takes))
-                chosen.append(Analysis(session, best))
+                settled = settle(manifest, (given or {}).get(manifest.name, {}), conditions)
+                for note in settled.notes:
+                    log.warning("run %s: %s", start.run[:4].hex(), note)
+                chosen.append(Analysis(session, best, settled.values))
     return chosen
 
 

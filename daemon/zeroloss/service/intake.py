@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
 
-from zeroloss.config import Config
+from zeroloss.config import Config, settings
 from zeroloss.maps import MapSizeError
 from zeroloss.models import InferenceError, ModelSession
 from zeroloss.outputs import Metrics
@@ -54,6 +54,7 @@ class Intake:
         """For the runs that begin from now on; replaced whole, from any thread."""
         self.recording_fault: str | None = None
         self._config = config
+        self._given = settings(config.models.set)
         self._batcher = batcher
         self._metrics = metrics
         self._on_open = on_open
@@ -224,7 +225,7 @@ class Intake:
     def _warm_analyses(self, start: RunStart) -> list[Analysis]:
         """The models of a run, each tried on spectra of its size; those that fail are left out."""
         warm = []
-        for analysis in choose_analyses(start, self.sessions):
+        for analysis in choose_analyses(start, self.sessions, self._given):
             try:
                 analysis.session.warm_up(analysis.range.size)
             except InferenceError as error:

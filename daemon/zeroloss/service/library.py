@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
 
-from zeroloss.config import Models
+from zeroloss.config import Models, settings
 from zeroloss.models import (
     InferenceError,
     ModelError,
@@ -15,7 +15,9 @@ from zeroloss.models import (
     ModelSession,
     ModelStore,
     PackageError,
+    ParameterError,
 )
+from zeroloss.models.parameters import check_given
 from zeroloss.models.store import Stamp, look
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,8 @@ class ModelChoiceError(ValueError):
 
 
 class ModelLibrary:
-    """A warm session of every package that the configuration names, or of every good one.
+    """A warm session of every package that the configuration names, or else of every good one
+    that does not run only when it is named.
 
     `on_change` is given the sessions for the runs that begin from now on, whenever they change; a
     run keeps those that it was given. `on_swap` is told the name of each package that was renewed
@@ -51,6 +54,7 @@ class ModelLibrary:
         on_swap: Callable[[str], None],
     ) -> None:
         self._config = config
+        self._given = settings(config.set)
         self._on_change = on_change
         self._on_swap = on_swap
         self._sessions: dict[str, ModelSession] = {}
@@ -63,12 +67,13 @@ class ModelLibrary:
     def load(self) -> None:
         """Load and warm the packages, and begin to watch their folders.
 
-        Raises `ModelChoiceError` for a name in `use` that is not there, unless one of the folders
-        is still empty: then it is waited for. Raises a `ModelError` when a package that was named
-        does not open, or the device or ONNX Runtime is not there.
+        Raises `ModelChoiceError` for a name in `use` or `set` that is not there, unless one of the
+        folders is still empty: then it is waited for. Raises a `ModelError` when a package that was
+        named does not open, a parameter cannot be set, or the device or ONNX Runtime is not there.
         """
         store = ModelStore(self._config.models)
-        unknown = [name for name in self._config.use if name not in store.packages()]
+        asked = dict.fromkeys((*self._config.use, *self._given))
+        unknown = [name for name in asked if name not in store.packages()]
         empty = [folder for folder in self._config.models if not look([folder]).keys() - look([])]
         if unknown and not empty:
             known = ", ".join(sorted(store.packages())) or "none"
@@ -77,7 +82,16 @@ class ModelLibrary:
             )
         for name in unknown:
             log.warning("no model package named %s yet: waiting for it", name)
-        for name in self._config.use or sorted(store.packages()):
+        running = self._chosen(store)
+        for name, given in self._given.items():
+            if name in store.packages():
+                if name not in running:
+                    raise ModelChoiceError(
+                        f"{name}.{min(given)} is set, but the model {name} does not run: name it "
+                        f"in use beside {', '.join(running) or 'no other'}"
+                    )
+                check_given(store.get(name).manifest, given)
+        for name in running:
             self._renew(name, store, starting=True)
         self._publish(store)
         self._thread.start()
@@ -136,11 +150,15 @@ class ModelLibrary:
         if seen != before:
             return seen
         store = ModelStore(self._config.models, before=self._store)
-        names = {*store.packages(), *self._sessions}
-        for name in self._config.use or sorted(names):
+        for name in self._chosen(store):
             self._renew(name, store, starting=False)
         self._publish(store)
         return None
+
+    def _chosen(self, store: ModelStore) -> tuple[str, ...]:
+        """Names of the packages that run, whether they are there or not."""
+        unasked = (name for name, item in store.packages().items() if not item.manifest.when_named)
+        return self._config.use or tuple(unasked)
 
     def _renew(self, name: str, store: ModelStore, *, starting: bool) -> None:
         session = self._sessions.get(name)
@@ -153,7 +171,7 @@ class ModelLibrary:
             try:
                 renewed = self._open(package)
             except ModelError as error:
-                of_package = isinstance(error, PackageError | InferenceError)
+                of_package = isinstance(error, PackageError | InferenceError | ParameterError)
                 if starting and (name in self._config.use or not of_package):
                     raise
                 store.refuse(package.folder, str(error))
@@ -166,6 +184,7 @@ class ModelLibrary:
             return
 
     def _open(self, package: ModelPackage) -> ModelSession:
+        check_given(package.manifest, self._given.get(package.name, {}))
         session = ModelSession(package, self._config.provider)
         session.warm_up(WARM_UP_CHANNELS)
         log.info(

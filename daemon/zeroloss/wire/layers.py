@@ -12,7 +12,7 @@ import numpy.typing as npt
 from .acquisition import Array
 from .errors import Fault, WireError
 from .fields import Fields
-from .limits import MAX_DIMS, MAX_LABELS, MAX_OUTPUTS, MAX_PIXELS
+from .limits import MAX_DIMS, MAX_LABELS, MAX_OUTPUTS, MAX_PARAMETERS, MAX_PIXELS
 
 OutputKind = Literal["probability", "scalar", "spectrum", "label"]
 OUTPUT_KINDS: tuple[OutputKind, ...] = ("probability", "scalar", "spectrum", "label")
@@ -132,8 +132,40 @@ class OutputInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterInfo:
+    """A number that a model was given beside the spectra; `value` None: it was not known."""
+
+    name: str
+    value: float | None
+    unit: str = ""
+
+    def to_header(self) -> dict[str, object]:
+        """The msgpack map."""
+        return {"name": self.name, "value": self.value, "unit": self.unit}
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> ParameterInfo:
+        """Read it; `WireError` on anything out of bounds."""
+        return cls(
+            name=fields.name("name"),
+            value=fields.number("value") if fields.has("value") else None,
+            unit=fields.text("unit", 64),
+        )
+
+
+def read_parameters(fields: Fields) -> tuple[ParameterInfo, ...]:
+    """Those of the key `parameters`; none where it is absent."""
+    if not fields.has("parameters"):
+        return ()
+    return tuple(
+        ParameterInfo.from_fields(Fields(item, "parameters"))
+        for item in fields.items("parameters", MAX_PARAMETERS)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PackageInfo:
-    """Which model made the layers: name, version, hash, and where and how it ran."""
+    """Which model made the layers: name, version, hash, and where, how and with what it ran."""
 
     name: str
     version: str
@@ -142,10 +174,11 @@ class PackageInfo:
     precision: str
     range_name: str
     outputs: tuple[OutputInfo, ...]
+    parameters: tuple[ParameterInfo, ...] = ()
 
     def to_header(self) -> dict[str, object]:
-        """The msgpack map."""
-        return {
+        """The msgpack map; without `parameters` where there are none."""
+        header: dict[str, object] = {
             "name": self.name,
             "version": self.version,
             "sha256": self.sha256,
@@ -154,6 +187,9 @@ class PackageInfo:
             "range": self.range_name,
             "outputs": [item.to_header() for item in self.outputs],
         }
+        if self.parameters:
+            header["parameters"] = [item.to_header() for item in self.parameters]
+        return header
 
     @classmethod
     def from_fields(cls, fields: Fields) -> PackageInfo:
@@ -169,4 +205,5 @@ class PackageInfo:
                 OutputInfo.from_fields(Fields(item, "outputs"))
                 for item in fields.items("outputs", MAX_OUTPUTS)
             ),
+            parameters=read_parameters(fields),
         )

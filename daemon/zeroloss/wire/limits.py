@@ -31,6 +31,8 @@ MAX_BLOCK = 1 << 16
 MAX_PACKAGES = 16
 MAX_OUTPUTS = 64
 MAX_LABELS = 1024
+MAX_PARAMETERS = 16
+"""Numbers that a model is given beside the spectra."""
 MAX_GAPS = 4096
 """Ranges of missing spectra listed in one reply; ask again for the rest."""
 MAX_ASKED_PIXELS = 1 << 18
