@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from support.daemons import RunningDaemon, make_config, poll_until, running_daemon
+from support.packages import REASONS, make_masked_package
 from support.streams import counts_at, make_blocks, make_end, make_start
 from zeroloss.cli import main
 from zeroloss.wire import ScanPlan
@@ -145,9 +147,32 @@ def test_the_command_asks_a_daemon(
         out = capsys.readouterr().out
         assert "1 spectrum of 1 pixel summed" in out
         assert "tiny/probability = C 0." in out
+        assert "tiny/spread = C 0." in out
         assert main([*ask, "--region", ":,0:2", "--out", str(tmp_path / "sum.csv")]) == 0
     rows = (tmp_path / "sum.csv").read_text("utf-8").splitlines()
     table = np.array([row.split(",") for row in rows if row[0].isdigit()], float)
     positions = [10 * row + column for row in range(6) for column in range(2)]
     np.testing.assert_array_equal(table[:, 1], counts_at(positions).sum(axis=0))
     np.testing.assert_array_equal(table[:, 0], 100.0 + np.arange(900))
+
+
+def test_the_command_says_why_a_number_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"takes.window_ev": [100.0, 900.0]}
+    folder = make_masked_package(tmp_path / "models", changes=changes).parent
+    config = make_config(tmp_path, folder, models={"use": ("masked",)})
+    start = make_start(PLAN, expected=SPECTRA)
+    with running_daemon(config) as running:
+        dark = [
+            replace(block, counts={"core_loss": block.counts["core_loss"] // 1000})
+            for block in make_blocks(start, SPECTRA)
+        ]
+        running.send(start, *dark, make_end(start, SPECTRA))
+        running.wait_finished()
+        ask = ["spectrum", "--requests", running.daemon.publisher.requests_endpoint]
+        assert main([*ask, "--pixel", "0", "0", "--what", "masked/mean"]) == 0
+        out = capsys.readouterr().out
+    assert "masked/mean = nan counts" in out
+    assert f"masked/reason = {REASONS[1]}" in out
+    assert "masked/mean_error = nan counts" in out

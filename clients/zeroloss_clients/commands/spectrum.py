@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import zmq
     from rich.console import Console
 
-    from zeroloss.wire import MapOpen
+    from zeroloss.wire import MapOpen, PackageInfo
 
     from ..spectrum import SummedSpectra
 
@@ -28,7 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
         "Ask a running daemon for the summed spectrum of some pixels, raw or as a model sees it,\n"
-        "during the run or after it. Without --out it is drawn in the terminal.\n"
+        "during the run or after it. Without --out it is drawn in the terminal, and numbers come\n"
+        "with their uncertainty and the reason why they are missing.\n"
         "Exit code: 0 when every pixel asked for is in the sum, 1 when some gave no spectrum,\n"
         "2 when there is no answer."
     )
@@ -114,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         context,
         args.requests,
         opened.start,
-        what=args.what,
+        what=args.what if args.out else _with_companions(args.what, opened.packages),
         pixels=args.pixel,
         rows=rows,
         columns=columns,
@@ -204,6 +206,21 @@ def _opened(context: zmq.Context[zmq.Socket[bytes]], args: argparse.Namespace) -
     if not isinstance(reply, Snapshot):
         raise SpectrumRefusedError(getattr(reply, "reason", f"the daemon sent {reply.KIND!r}"))
     return reply.opened
+
+
+def _with_companions(what: list[str], packages: Sequence[PackageInfo]) -> list[str]:
+    """With every number its uncertainty and the reason why it may be missing, while they fit."""
+    from zeroloss.wire import layer_key
+    from zeroloss.wire.limits import MAX_ASKED_NAMES
+
+    outputs = {layer_key(package.name, o.name): o for package in packages for o in package.outputs}
+    wanted = list(what)
+    for name in what:
+        output = outputs.get(name)
+        if output is not None and output.kind != "spectrum":
+            beside = [item for item in (output.uncertainty, output.reason) if item is not None]
+            wanted += [layer_key(name.partition("/")[0], item) for item in beside]
+    return list(dict.fromkeys(wanted))[: max(len(what), MAX_ASKED_NAMES)]
 
 
 def _resolved(ends: Ends, size: int) -> tuple[int, int]:
