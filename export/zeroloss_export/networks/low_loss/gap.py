@@ -30,8 +30,8 @@ _DECISIVE: Final = 16.0
 class Gap(NamedTuple):
     """Medians over the replicas and half the 16 to 84 % ranges, each [batch], finite.
 
-    ``found`` where there is a significant onset, ``inside`` where it is not at the ends of the
-    energies that were tried; ``upper_ev`` is the highest upper end of the fits.
+    ``found`` where most replicas have a significant onset, ``inside`` where for most it is not at
+    the ends of what was tried; ``upper_ev`` is the highest upper end of the fits.
     """
 
     gap_ev: Tensor
@@ -61,6 +61,7 @@ class GapFit(nn.Module):
     basis: Tensor
     squares: Tensor
     shares: Tensor
+    lowest: Tensor
     gaps: Tensor
     smoothing: Tensor
     above: Tensor
@@ -101,6 +102,7 @@ class GapFit(nn.Module):
             "basis": basis.flatten(1),
             "squares": basis.flatten(1).square(),
             "shares": torch.linspace(0.0, 1.0, len(replicas)),
+            "lowest": self._lowest(table, gaps)[:, None],
             "gaps": gaps,
             "smoothing": triangle[None, None],
             "above": energy > table.match_ev[1] + 0.5 * width,
@@ -129,16 +131,18 @@ class GapFit(nn.Module):
         squares = (weight @ self.squares).clamp(min=1e-12)
         products = (left * weight) @ self.basis
         gain = products.clamp(min=0.0).square() / squares
-        allowed = (self.gaps <= ends - self.margin_ev).float()
-        gain = gain.reshape(-1, len(self.shares), *self.grid) * allowed[..., None]
+        last = ends - self.margin_ev
+        allowed = (self.gaps >= self.lowest) & (self.gaps <= last)
+        gain = gain.reshape(-1, len(self.shares), *self.grid) * allowed[..., None].float()
         gap, best = _vertex(gain.amax(3))
         exponent, _ = _vertex(gain.amax(2))
-        gap = self.gaps[0] + self.step_ev * gap
+        gap, exponent = self.gaps[0] + self.step_ev * gap, EXPONENTS[0] + _B_STEP * exponent
+        slack = 0.6 * self.step_ev
+        inside = (gap > self.lowest[:, 0] + slack) & (gap < last[..., 0] - slack)
+        inside &= exponent > EXPONENTS[0] + 1e-3
         gap, gap_error = _middle(gap)
-        exponent, exponent_error = _middle(EXPONENTS[0] + _B_STEP * exponent)
+        exponent, exponent_error = _middle(exponent)
         decisive = best > _DECISIVE * self.noise.pooling
-        last = lowest - self.margin_ev - 0.5 * self.step_ev
-        inside = (gap > self.gaps[0] + 0.5 * self.step_ev) & (gap < last)
         return Gap(
             gap_ev=gap,
             gap_error=gap_error,
@@ -146,8 +150,18 @@ class GapFit(nn.Module):
             exponent_error=exponent_error,
             upper_ev=upper,
             found=decisive.float().mean(1) > 0.5,
-            inside=inside & (exponent > EXPONENTS[0] + 1e-3),
+            inside=inside.float().mean(1) > 0.5,
         )
+
+    @staticmethod
+    def _lowest(table: ZeroLossTable, gaps: Tensor) -> Tensor:
+        """Lowest gap that a replica may have [replica]: below, all is zero loss to it."""
+        if table.boundaries_ev is None:
+            bounds = torch.full((len(table.replicas),), table.match_ev[1], dtype=torch.float64)
+        else:
+            bounds = table.boundaries_ev.double()
+        first = torch.searchsorted(gaps, bounds).clamp(max=len(gaps) - 1)
+        return gaps[first]
 
     def _variance(self, aligned: Tensor) -> Tensor:
         mean = nn.functional.avg_pool1d(aligned[:, None], 5, 1, 2, count_include_pad=False)[:, 0]
