@@ -32,8 +32,8 @@ class ZeroLossPeak:
 
     fwhm_ev: float = 0.45
     asymmetry: float = 0.15
-    tail_share: float = 0.3
-    tail_exponent: float = 4.0
+    tail_share: float = 0.9
+    tail_exponent: float = 4.2
     halo_from_ev: float = 3.7
     halo_exponent: float = 0.9
     foot: float = 0.0
@@ -129,7 +129,7 @@ def draw_peak(rng: np.random.Generator, source: Source | None = None) -> ZeroLos
     return ZeroLossPeak(
         fwhm_ev=fwhm,
         asymmetry=rng.uniform(*ranges.asymmetry),
-        tail_share=10 ** rng.uniform(-1.0, -0.3),
+        tail_share=1 - 10 ** rng.uniform(-2.0, -0.2),
         tail_exponent=rng.uniform(*ranges.tail_exponent),
         halo_from_ev=fwhm * 10 ** rng.uniform(0.75, 1.4),
         halo_exponent=rng.uniform(0.6, 1.5),

@@ -24,7 +24,7 @@ from zeroloss_export.simulate.zero_loss_peak import ZeroLossPeak, draw_peak
 
 def test_tails_level_off_as_measured_ones_do() -> None:
     exponent = ZeroLossPeak(fwhm_ev=0.45).local_exponent([1.0, 3.5, 10.0])
-    np.testing.assert_allclose(exponent, [3.7, 2.5, 1.0], atol=0.3)
+    np.testing.assert_allclose(exponent, [3.7, 2.5, 1.0], atol=0.25)
 
 
 @pytest.mark.parametrize("source", ["cold field emission", "Schottky", "monochromated"])
