@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from zeroloss_export.networks.replicas import Replicas
 
@@ -26,17 +27,17 @@ _CUT: Final = 2.0
 class Ensemble:
     """Replicas of one zero-loss peak.
 
-    ``weights`` [R, parameters] of those kept, ``chi2`` [R] of every trained replica against the
-    measured means per point of the trained region, ``kept`` [R] which of them are kept, ``steps``
-    of the solver.
+    ``weights`` [R, parameters] of those kept; ``cost`` [R] of every trained replica per training
+    point, about 2 for a good one: its own noise and that of the measurement; ``kept`` [R] which of
+    them are kept; ``chi2`` per point of the median curve against the measured means, about 1.
     """
 
     network: Replicas
     scaling: Scaling
     weights: torch.Tensor
-    chi2: Floats
-    kept: np.ndarray[tuple[int], np.dtype[np.bool_]]
-    steps: int
+    cost: Floats
+    kept: NDArray[np.bool_]
+    chi2: float
 
     def curves(self, energy_ev: Floats, log_counts: float) -> Floats:
         """ln of the zero-loss counts per channel [kept, channels] at energies above the maximum.
@@ -72,14 +73,12 @@ def train_ensemble(
     network = Replicas(scaling.size)
     start = network.draw(replicas, torch.Generator().manual_seed(seed))
     fitted = fit(network, start, data.points, progress=progress)
-    chi2 = _chi2(network, fitted.weights, data)
-    cost = fitted.cost.numpy()
+    cost = fitted.cost.double().numpy()
     kept = np.isfinite(cost) & (cost <= _CUT * np.nanmedian(cost))
     if not kept.any():
         raise ValueError("no replica converged: the spectra may hold no zero-loss peak")
-    return Ensemble(
-        network, scaling, fitted.weights[torch.from_numpy(kept)], chi2, kept, fitted.steps
-    )
+    weights = fitted.weights[torch.from_numpy(kept)]
+    return Ensemble(network, scaling, weights, cost, kept, _chi2(network, weights, data))
 
 
 def _scaling(
@@ -101,10 +100,10 @@ def _scaling(
     return Scaling(width_ev, ends, plain.log_counts, float(level), float(slope), len(clusters))
 
 
-@torch.no_grad()
-def _chi2(network: Replicas, weights: torch.Tensor, data: TrainingSet) -> Floats:
+def _chi2(network: Replicas, weights: torch.Tensor, data: TrainingSet) -> float:
     points = data.points
-    model = (network.values(weights, points.inputs) + points.base).exp()
-    squares = ((model - data.measured) / points.sigma) ** 2 * data.seen
-    chi2: Floats = (squares.sum(1) / data.seen.sum(1)).double().numpy()
-    return chi2
+    model = (network.values(weights, points.inputs) + points.base).exp().median(0).values
+    squares = ((model - data.measured) / points.sigma[0]) ** 2
+    # Where every replica is trained, the zero loss rules without doubt.
+    ruled = data.seen.all(0)
+    return float(squares[ruled].mean())

@@ -19,6 +19,8 @@ PATIENCE: Final = 6
 """Steps without a better validation cost after which a replica keeps its best weights."""
 GIVE_UP: Final = 1e7
 """Damping from which a replica no longer moves."""
+STUCK: Final = 5.0
+"""Times the median cost of the first stage from which a replica counts as stuck."""
 LARGEST_LOG: Final = 60.0
 
 
@@ -69,6 +71,8 @@ def fit(
     for logarithmic, limit, damping in ((True, steps[0], 1.0), (False, steps[1], 0.1)):
         stage = _Stage(network, start, points, logarithmic=logarithmic, damping=damping)
         weights, used = stage.run(weights, limit, progress)
+        if logarithmic:
+            weights = stage.freed(weights)
         taken += used
     cost, _ = _Stage(network, start, points, logarithmic=False, damping=1.0).costs(weights)
     return Fitted(weights, cost / points.training.sum(1), taken)
@@ -125,12 +129,24 @@ class _Stage:
             cost = torch.where(better, new, cost)
             damping = torch.where(better, 0.2 * self._damping, 4.0 * self._damping)
             self._damping[active] = damping[active].clamp(min=1e-7)
-            improved = better & (validation < best_cost)
+            # The first stage only has to come near: nothing is learned by heart yet.
+            improved = better & ((validation < best_cost) | self._logarithmic)
             best = torch.where(improved[:, None], weights, best)
             best_cost = torch.where(improved, validation, best_cost)
             waited = torch.where(improved, 0, waited + better)
             progress(step)
         return best, limit
+
+    def freed(self, weights: Tensor) -> Tensor:
+        """Replicas stuck far from their data go on from the weights of one that is near its own."""
+        cost, _ = self.costs(weights)
+        order = cost.nan_to_num(nan=torch.inf).argsort()
+        stuck = torch.nonzero(~(cost < STUCK * cost[order[len(order) // 2]]))[:, 0]
+        moved = weights.clone()
+        moved[stuck] = weights[order[: max(1, len(order) // 2)]][
+            torch.arange(len(stuck)) % max(1, len(order) // 2)
+        ]
+        return moved
 
     def _held(self, weights: Tensor) -> Tensor:
         return ANCHOR * ((weights - self._anchor) ** 2).sum(1)

@@ -9,7 +9,6 @@ from typing import Final
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter1d
 
 from zeroloss.recording.spectrum_files import Axis, SpectrumFile, read_measurement
 from zeroloss_export.networks.low_loss.align import align
@@ -21,11 +20,8 @@ from .points import Cluster
 
 _FAINTEST: Final = 30.0
 """Zero-loss height over the noise from which a pixel is worth training on."""
-_MOST_MODES: Final = 4
-_MODE_PIXELS: Final = 512
+_KEPT_PIXELS: Final = 512
 _NOISE_PIXELS: Final = 256
-_CLEAR: Final = 1.5
-"""Times the largest eigenvalue that noise alone would have: a mode above it is real."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +125,7 @@ def prepare(spectra: LowLossSpectra, clusters: int | None = None) -> Prepared:
     logs = np.log(strength)
     labels = choose_clusters(logs) if clusters is None else cluster(logs, clusters)
     groups = [
-        _mean_of(rows[labels == item], strength[labels == item], noise, width / spectra.scale_ev)
-        for item in range(labels.max() + 1)
+        _mean_of(rows[labels == item], strength[labels == item]) for item in range(labels.max() + 1)
     ]
     return Prepared(
         energy_ev=energy,
@@ -148,40 +143,12 @@ def _some(rows: Floats, most: int) -> Floats:
     return rows[:: -(-len(rows) // most)]
 
 
-def _mean_of(rows: Floats, strength: Floats, noise: NoiseModel, width_channels: float) -> Cluster:
-    """Mean spectrum at the mean zero-loss counts, and the systematic modes around it."""
+def _mean_of(rows: Floats, strength: Floats) -> Cluster:
+    """Mean spectrum at the mean zero-loss counts, and some of the pixels scaled to it."""
     good = np.isfinite(rows)
     weights = np.where(good, strength[:, None], 0.0).sum(0)
     mean = np.where(good, rows, 0.0).sum(0) / np.maximum(weights, 1e-9)
     mean = np.where(weights > 0, mean, np.nan) * strength.mean()
-    chosen = np.arange(0, len(rows), -(-len(rows) // _MODE_PIXELS))
+    chosen = slice(None, None, -(-len(rows) // _KEPT_PIXELS))
     scaled = rows[chosen] / strength[chosen, None] * strength.mean()
-    modes = _modes(scaled - mean, noise.variance(np.nan_to_num(mean)), noise, width_channels)
-    return Cluster(mean, modes, float(np.log(strength.mean())), len(rows))
-
-
-def _modes(
-    departures: Floats, variance: Floats, noise: NoiseModel, width_channels: float
-) -> Floats:
-    """Shapes [k, channels] in which the pixels differ by more than noise, one deviation each.
-
-    Principal components of the departures, smoothed to the resolution and measured in units of
-    the noise that is left; those whose variance exceeds the largest that noise alone would show
-    (Marchenko and Pastur, Math. USSR Sb. 1, 457 (1967), for as many independent channels).
-    """
-    pixels, channels = departures.shape
-    if pixels < 2:
-        return np.zeros((0, channels))
-    reach = max(0.25 * width_channels, 1.0)
-    smooth = gaussian_filter1d(np.nan_to_num(departures), reach, axis=1, mode="nearest")
-    # A Gaussian of standard deviation s averages over about 2 sqrt(pi) s channels.
-    averaged = 2.0 * np.sqrt(np.pi) * np.hypot(reach, noise.counting_spread)
-    sigma = np.sqrt(variance * (1.0 + 2.0 * sum(noise.correlation)) / averaged)
-    white = smooth / sigma
-    _, singular, shapes = np.linalg.svd(white, full_matrices=False)
-    eigenvalues = singular**2 / (pixels - 1)
-    largest = averaged * (1.0 + np.sqrt(channels / averaged / pixels)) ** 2
-    real = np.flatnonzero(eigenvalues > _CLEAR * largest)[:_MOST_MODES]
-    amplitudes = np.sqrt(eigenvalues[real] - averaged)
-    modes: Floats = amplitudes[:, None] * shapes[real] * sigma
-    return modes
+    return Cluster(mean, scaled, float(np.log(strength.mean())), len(rows))
