@@ -20,6 +20,7 @@ ORDER = (
     "replay",
     "map",
     "identify",
+    "dielectric",
     "record",
     "microscope",
     "models",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .answers import write_answers
 from .closing import Closing
 from .errors import MapFileError, MapSizeError
 from .hspy import write_hspy
@@ -15,5 +16,6 @@ __all__ = [
     "MapSizeError",
     "MapStore",
     "stored_layers",
+    "write_answers",
     "write_hspy",
 ]
