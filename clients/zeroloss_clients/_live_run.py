@@ -209,6 +209,7 @@ class LiveRun:
                     "sha256": package.sha256,
                     "provider": package.provider,
                     "precision": package.precision,
+                    "parameters": {item.name: item.value for item in package.parameters},
                     "range": package.range_name,
                 }
                 for package in self.packages
@@ -320,6 +321,7 @@ class LiveRun:
         pixels: npt.ArrayLike | None = None,
         rows: Span = None,
         columns: Span = None,
+        parameters: Mapping[str, float] | None = None,
         timeout_s: float = ANSWER_WITHIN_S,
     ) -> SummedSpectra:
         """The sum of the spectra of some pixels, raw or as a model sees it, asked of the daemon.
@@ -327,6 +329,8 @@ class LiveRun:
         `what` are names among `askable`, by default the raw counts of every range. The pixels are
         `pixels` (pairs (row, column), a mask [ny, nx], or a numpy array of flat indices), or the
         rectangle of `rows` and `columns`: one index, a half-open (begin, end), or all by default.
+        `parameters` are values by "package.name", like {"low_loss.refractive_index": 2.1}, in place
+        of those that the run is mapped with.
 
         Raises `SpectrumRefusedError` with the daemon's sentence where it does not answer,
         `TimeoutError` when it is silent for `timeout_s` seconds, and `PixelError` (a `ValueError`)
@@ -341,6 +345,7 @@ class LiveRun:
             pixels=pixels,
             rows=rows,
             columns=columns,
+            parameters=parameters,
             timeout_s=timeout_s,
         )
 

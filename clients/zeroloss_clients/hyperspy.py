@@ -102,6 +102,7 @@ def signal_of_spectrum(summed: SummedSpectra, name: str) -> Any:
                 "sha256": spectrum.sha256,
                 "provider": spectrum.provider,
                 "precision": spectrum.precision,
+                "parameters": dict(spectrum.parameters),
             }
         }
     )

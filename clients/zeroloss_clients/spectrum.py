@@ -8,10 +8,11 @@ with LiveMaps() as maps:
 
 from __future__ import annotations
 
+import math
 import operator
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
@@ -53,8 +54,8 @@ class Spectrum:
     NaN: a channel that is not valid in one of the spectra, or a value that the model does not give.
     `energies_ev` are those of the last dimension's channel centres, None where it is no energy.
     `labels` name the curves along the first dimension, or the codes of a `label`. `version`,
-    `sha256`, `provider` and `precision` are those of the model, empty for raw counts. numpy
-    functions take it as its `values`.
+    `sha256`, `provider`, `precision` and `parameters` (values by name, NaN where not known) are
+    those of the model, empty for raw counts. numpy functions take it as its `values`.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Spectrum:
     sha256: str = ""
     provider: str = ""
     precision: str = ""
+    parameters: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def curves(self) -> dict[str, npt.NDArray[np.floating]]:
@@ -146,6 +148,7 @@ def ask_spectra(
     pixels: npt.ArrayLike | None = None,
     rows: Span = None,
     columns: Span = None,
+    parameters: Mapping[str, float] | None = None,
     timeout_s: float = ANSWER_WITHIN_S,
 ) -> SummedSpectra:
     """Ask the daemon at `endpoint` for spectra of a run; see `LiveRun.spectrum`."""
@@ -160,6 +163,7 @@ def ask_spectra(
         pixels=None if pixels is None else flat_pixels(pixels, start.scan.shape),
         rows=_span("rows", rows, start.scan.shape[0]),
         columns=_span("columns", columns, start.scan.shape[1]),
+        parameters=parameters or {},
     )
     reply = ask_once(context, endpoint, request, timeout_s)
     if isinstance(reply, Refusal):
@@ -244,4 +248,7 @@ def _spectrum(info: SpectrumInfo, reply: Spectra) -> Spectrum:
         sha256=info.sha256,
         provider=info.provider,
         precision=info.precision,
+        parameters={
+            item.name: math.nan if item.value is None else item.value for item in info.parameters
+        },
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -58,6 +59,10 @@ def about(summed: SummedSpectra) -> dict[str, Any]:
                 "sha256": item.sha256,
                 "provider": item.provider,
                 "precision": item.precision,
+                "parameters": {
+                    key: None if math.isnan(value) else value
+                    for key, value in item.parameters.items()
+                },
             }
             for name, item in summed.items()
         },
@@ -70,7 +75,9 @@ def head_lines(summed: SummedSpectra) -> list[str]:
     out = [f"run {summed.start.run.hex()} {title}".rstrip(), _how_many(summed)]
     for name, item in summed.items():
         if item.sha256:
-            out.append(f"{name}: {item.version}, {item.sha256[:12]}, {item.provider}")
+            made = [item.version, item.sha256[:12], item.provider]
+            made += [f"{key} {value:g}" for key, value in item.parameters.items()]
+            out.append(f"{name}: {', '.join(made)}")
         if item.energies_ev is None:
             out.append(f"{name} = {item.text}")
     return out

@@ -206,6 +206,12 @@ SAMPLES: dict[str, Message] = {
         what=("raw/core_loss", "elements/probability"),
         pixels=np.array([4, 1], dtype=np.uint32),
     ),
+    "request_spectrum_with_parameters": Request(
+        op="spectrum",
+        ticket=13,
+        what=("low_loss/gap",),
+        parameters={"low_loss.refractive_index": 2.5, "low_loss.beam_kev": 80.0},
+    ),
     "request_spectrum_of_a_region": Request(op="spectrum", ticket=12, rows=(0, 2), columns=(1, 3)),
     "snapshot_page": Snapshot(
         run=RUN,
@@ -265,6 +271,7 @@ SAMPLES: dict[str, Message] = {
                 sha256="ab" * 32,
                 provider="CPUExecutionProvider",
                 precision="float32",
+                parameters=(ParameterInfo(name="beam_kev", value=200.0, unit="keV"),),
             ),
         ),
         arrays={

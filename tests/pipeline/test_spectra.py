@@ -13,7 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support.packages import expected_masked, make_masked_package, make_package
+from support.packages import (
+    expected_dielectric,
+    expected_masked,
+    make_dielectric_package,
+    make_masked_package,
+    make_package,
+)
 from support.streams import ELEMENTS, T0_NS, counts_at, make_blocks, make_start
 from zeroloss.maps import Closing
 from zeroloss.models import ModelSession, load_package
@@ -417,3 +423,39 @@ def test_few_bytes_are_read_for_few_pixels(tmp_path: Path) -> None:
     blocks = list(found.blocks())
     assert len(blocks) == 2
     assert found.nbytes < 2 * 16 * 900 * 4 + 1000
+
+
+def test_parameters_of_a_request_count_before_those_of_the_run(tmp_path: Path) -> None:
+    package = make_dielectric_package(tmp_path / "models")
+    start = make_start(PLAN, ranges=(LOW,))
+    told = {"refractive_index": 3.0, "beam_kev": 200.0}
+    optics = Analysis(ModelSession(load_package(package)), LOW, told)
+    counts = np.random.default_rng(8).poisson(50.0, (32, LOW.size)).astype(np.float32)
+    names = ("optics/eps_real", "optics/thickness_nm")
+    with RecordedStream(tmp_path / "recordings", start, [optics]) as stream:
+        run = stream.run
+        stream.feed(
+            SpectraBlock(
+                run=start.run,
+                seq=1,
+                t_ns=1,
+                schema=start.schema,
+                first=0,
+                counts={"low_loss": counts},
+            )
+        )
+        for asked in ({}, {"optics.beam_kev": 60.0}, {"optics.collection_mrad": 5.0}):
+            used = told | {key.partition(".")[2]: value for key, value in asked.items()}
+            answer = answered(run, *names, rows=(1, 3), parameters=asked)
+            total = counts[8:24].sum(axis=0, keepdims=True)
+            for name in names:
+                expected = expected_dielectric(total, **used)[name.partition("/")[2]]
+                np.testing.assert_allclose(answer.arrays[name], expected[0], rtol=1e-5)
+            stamped = {item.name: item.value for item in answer.infos[0].parameters}
+            assert stamped == {"collection_mrad": 20.0, **used}
+        for key, value, sentence in (
+            ("optic.beam_kev", 60.0, "this run has no model optic; it has optics"),
+            ("optics.beam", 60.0, "the model optics has no parameter beam; it has refractive_"),
+            ("optics.beam_kev", 1.0, "beam_kev = 1 keV, expected 20 to 400 keV"),
+        ):
+            assert sentence in refused(run, *names, parameters={key: value})

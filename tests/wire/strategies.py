@@ -117,6 +117,9 @@ def spectra_blocks(draw):
     )
 
 
+parameter_infos = st.lists(
+    st.builds(ParameterInfo, name=names, value=st.none() | numbers, unit=texts), max_size=3
+).map(tuple)
 axes = st.builds(SpectrumAxis, offset_ev=numbers, scale_ev=positives, name=texts)
 
 
@@ -145,15 +148,7 @@ packages = st.builds(
     precision=st.text(st.characters(exclude_categories=["Cs"]), max_size=16),
     range_name=names,
     outputs=st.lists(output_infos(), max_size=3).map(tuple),
-    parameters=st.lists(
-        st.builds(
-            ParameterInfo,
-            name=names,
-            value=st.none() | numbers,
-            unit=texts,
-        ),
-        max_size=3,
-    ).map(tuple),
+    parameters=parameter_infos,
 )
 totals = st.builds(
     LedgerTotals,
@@ -251,6 +246,7 @@ def spectrum_requests(draw):
         pixels=draw(hnp.arrays(np.uint32, st.integers(1, 5))) if listed else None,
         rows=None if listed else draw(st.none() | spans),
         columns=None if listed else draw(st.none() | spans),
+        parameters=draw(st.dictionaries(texts, numbers, max_size=3)),
     )
 
 
@@ -281,6 +277,7 @@ def spectra(draw):
                 sha256=draw(texts),
                 provider=draw(texts),
                 precision=draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=16)),
+                parameters=draw(parameter_infos),
             )
             for name in chosen
         ),

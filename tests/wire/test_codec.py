@@ -157,7 +157,7 @@ def test_missing_keys(name):
     parts, header = frames(name)
     # These may be absent: absent and null say the same.
     optional = {"expected", "beam_kev", "convergence_mrad", "collection_mrad", "closed"}
-    optional |= {"rows", "columns"}
+    optional |= {"rows", "columns", "parameters"}
     optional |= {"run"} if SAMPLES[name].KIND in ("ask", "no") else set()
     for key in header:
         without = with_header(parts, {other: header[other] for other in header if other != key})

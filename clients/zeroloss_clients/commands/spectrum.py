@@ -66,6 +66,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="raw/RANGE or PACKAGE/OUTPUT; repeatable (default: the raw counts of every range)",
     )
     parser.add_argument(
+        "--set",
+        type=setting,
+        action="append",
+        default=[],
+        metavar="PACKAGE.NAME=VALUE",
+        help="a parameter of a model, in place of that of the run; repeatable",
+    )
+    parser.add_argument(
         "--run",
         dest="uid",
         type=uid,
@@ -120,6 +128,7 @@ def run(args: argparse.Namespace) -> int:
         pixels=args.pixel,
         rows=rows,
         columns=columns,
+        parameters=dict(args.set),
         timeout_s=args.timeout,
     )
     if args.out is None:
@@ -168,6 +177,20 @@ def region(text: str) -> tuple[Ends, Ends]:
 def _ends(text: str) -> Ends:
     begin, end = text.split(":")
     return int(begin) if begin.strip() else None, int(end) if end.strip() else None
+
+
+def setting(text: str) -> tuple[str, float]:
+    """Parameter and value from PACKAGE.NAME=VALUE."""
+    name, _, number = text.partition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if "." not in name or not math.isfinite(value):
+        raise argparse.ArgumentTypeError(
+            f"expected PACKAGE.NAME=VALUE like low_loss.refractive_index=2.1, got {text!r}"
+        )
+    return name, value
 
 
 def positive(text: str) -> float:

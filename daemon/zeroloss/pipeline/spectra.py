@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from zeroloss.models import InferenceError
+from zeroloss.models import InferenceError, ParameterError
 from zeroloss.models.manifest import Output
+from zeroloss.models.parameters import check_given
 from zeroloss.recording import BlockReader, IndexedBlock, IndexedSpectra, RecordingError
 from zeroloss.wire import (
     RAW,
@@ -79,7 +80,7 @@ def answer_spectra(run: Run, request: Request) -> Spectra | Refusal:
     """
     try:
         return _answer(run, request)
-    except (SpectrumError, RecordingError, InferenceError) as error:
+    except (SpectrumError, RecordingError, InferenceError, ParameterError) as error:
         return Refusal(
             ticket=request.ticket,
             t_ns=time.time_ns(),
@@ -90,7 +91,8 @@ def answer_spectra(run: Run, request: Request) -> Spectra | Refusal:
 
 def _answer(run: Run, request: Request) -> Spectra:
     every_range = [f"{RAW}/{item.name}" for item in run.start.ranges]
-    asked = [_find(run, name) for name in request.what or every_range]
+    analyses = _with_parameters(run, request.parameters)
+    asked = [_find(run, analyses, name) for name in request.what or every_range]
     pixels = _asked_pixels(run, request)
     summed = _sum(run, pixels, {item.range.name for item in asked}, _shifting_ranges(run, asked))
     if not summed.spectra:
@@ -118,13 +120,28 @@ def _answer(run: Run, request: Request) -> Spectra:
 # What is asked for.
 
 
-def _find(run: Run, name: str) -> _Asked:
+def _with_parameters(run: Run, asked: Mapping[str, float]) -> list[Analysis]:
+    """The models of the run, with these values of <package>.<name> in place of the run's."""
+    analyses = {item.manifest.name: item for item in run.analyses}
+    for key, value in asked.items():
+        package, _, name = key.partition(".")
+        analysis = analyses.get(package)
+        if analysis is None:
+            raise SpectrumError(
+                f"{key}: this run has no model {package}; it has {', '.join(analyses) or 'none'}"
+            )
+        check_given(analysis.manifest, {name: value})
+        analyses[package] = replace(analysis, parameters={**analysis.parameters, name: value})
+    return list(analyses.values())
+
+
+def _find(run: Run, analyses: Sequence[Analysis], name: str) -> _Asked:
     first, _, rest = name.partition("/")
     if first == RAW:
         for item in run.start.ranges:
             if item.name == rest:
                 return _Asked(name, item)
-    for analysis in run.analyses:
+    for analysis in analyses:
         if analysis.manifest.name == first:
             for output in analysis.manifest.outputs:
                 if output.name == rest:
@@ -334,4 +351,5 @@ def _info(item: _Asked) -> SpectrumInfo:
         sha256=package.sha256,
         provider=package.provider,
         precision=package.precision,
+        parameters=package.parameters,
     )

@@ -153,6 +153,13 @@ class Fields:
             raise WireError(Fault.OVERSIZED, f"header field {key!r}: more than {MAX_METADATA} keys")
         return {name: inner.integer(name, 0, high) for name in inner._raw}
 
+    def named_numbers(self, key: str) -> dict[str, float]:
+        """A map from names to finite floats."""
+        inner = Fields(self.get(key), key)
+        if len(inner._raw) > MAX_METADATA:
+            raise WireError(Fault.OVERSIZED, f"header field {key!r}: more than {MAX_METADATA} keys")
+        return {name: inner.number(name) for name in inner._raw}
+
     def metadata(self, key: str) -> dict[str, Scalar]:
         """A flat map of text, numbers, booleans and nulls."""
         inner = Fields(self.get(key), key)

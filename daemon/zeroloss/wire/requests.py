@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 import numpy as np
@@ -35,7 +35,8 @@ class Request:
     `snapshot`: the map from pixel `first` on, in pages; `gaps`: the spectra that are missing;
     `spectrum`: `what` (raw/<range>, <package>/<output>; none: the raw counts of every range) of the
     summed counts of some pixels, either `pixels` (flat indices uint32 [n]) or the rectangle of
-    `rows` and `columns`, half-open [begin, end), None for all of them.
+    `rows` and `columns`, half-open [begin, end), None for all of them. `parameters` are values for
+    <package>.<name> that count before those of the run.
     """
 
     op: Operation
@@ -47,6 +48,7 @@ class Request:
     pixels: npt.NDArray[np.uint32] | None = None
     rows: tuple[int, int] | None = None
     columns: tuple[int, int] | None = None
+    parameters: Mapping[str, float] = field(default_factory=dict)
 
     KIND = "ask"
 
@@ -64,6 +66,8 @@ class Request:
                 "rows": None if self.rows is None else list(self.rows),
                 "columns": None if self.columns is None else list(self.columns),
             }
+        if self.parameters:
+            header["parameters"] = {name: float(value) for name, value in self.parameters.items()}
         return header
 
     def buffers(self) -> dict[str, Array]:
@@ -94,6 +98,7 @@ class Request:
             pixels=pixels,
             rows=rows,
             columns=columns,
+            parameters=fields.named_numbers("parameters") if fields.has("parameters") else {},
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from .acquisition import MAX_SEQ, RUN_BYTES, Array
 from .errors import Fault, WireError
 from .fields import Fields
-from .layers import OUTPUT_KINDS, OutputKind
+from .layers import OUTPUT_KINDS, OutputKind, ParameterInfo, read_parameters
 from .limits import MAX_ASKED_NAMES, MAX_LABELS, MAX_NAME, MAX_PIXELS, MAX_SPECTRA
 
 AnswerKind: TypeAlias = Literal["raw"] | OutputKind
@@ -31,7 +31,7 @@ class SpectrumInfo:
     `axis_ev` is (offset, scale) of its last dimension in eV: the energy at the centre of channel 0
     and the channel width; None where that dimension is no energy. `labels` name the curves along
     the first dimension, or the codes of a `label`. `range_name` is the energy range looked at.
-    Version, sha256, provider and precision are those of the model package, empty for raw counts.
+    Version, sha256, provider, precision and parameters are of the model, empty for raw counts.
     """
 
     name: str
@@ -44,6 +44,7 @@ class SpectrumInfo:
     sha256: str = ""
     provider: str = ""
     precision: str = ""
+    parameters: tuple[ParameterInfo, ...] = ()
 
     def to_header(self) -> dict[str, object]:
         """The msgpack map."""
@@ -58,6 +59,7 @@ class SpectrumInfo:
             "sha256": self.sha256,
             "provider": self.provider,
             "precision": self.precision,
+            "parameters": [item.to_header() for item in self.parameters],
         }
 
     @classmethod
@@ -78,6 +80,7 @@ class SpectrumInfo:
             sha256=fields.text("sha256", 64),
             provider=fields.text("provider", 64),
             precision=fields.text("precision", 16),
+            parameters=read_parameters(fields),
         )
 
 
