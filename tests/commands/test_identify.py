@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from support.packages import expected_answer, make_package, make_spectra
+from support.packages import expected_answer, make_package, make_spectra, replace_graph
 from zeroloss.cli import main
 
 LABELS = ("C", "N", "O", "Fe")
@@ -370,3 +370,47 @@ def test_measured_collection_with_the_shipped_model(tmp_path, capsys):
     assert values.shape == (77, 80)
     assert values.min() >= 0
     assert values.max() <= 1
+
+
+def test_parameters_are_those_of_the_file_or_set(identify, tmp_path):
+    parser = pytest.importorskip("onnx.parser", reason="building model packages needs onnx")
+    beam = {
+        "name": "beam_kev",
+        "unit": "keV",
+        "description": "of the electrons",
+        "source": "beam_kev",
+        "low": 20.0,
+        "high": 400.0,
+    }
+    # The probability of everything is the beam energy over 400 keV.
+    folder = make_package(tmp_path / "models", name="beam", changes={"parameters": [beam]})
+    graph = """
+        <ir_version: 10, opset_import: ["": 20]> g (
+            float[batch, channel] counts, float[batch] offset_ev, float[batch] scale_ev,
+            float[batch] beam_kev
+        ) => (float[batch, 4] probability, float[batch, 4] spread) {
+            axes = Constant <value_ints = [1]> ()
+            shares = Constant <value = float[1, 4] {0.0025, 0.0025, 0.0025, 0.0025}> ()
+            column = Unsqueeze (beam_kev, axes)
+            probability = Mul (column, shares)
+            spread = Mul (probability, shares)
+        }
+    """
+    replace_graph(folder, parser.parse_model(graph))
+    path = write_image(tmp_path / "scan.hspy", make_spectra([["C"], ["N"]]), (2,))
+    code, said, rows = identify(path, "--set", "beam.beam_kev=100", model="beam")
+    assert (code, "note: " in said) == (0, False)
+    np.testing.assert_allclose(probabilities(rows), 0.25, rtol=1e-6)
+    with h5py.File(path, "a") as file:
+        microscope = file["Experiments/scan/metadata"].create_group("Acquisition_instrument/TEM")
+        microscope.attrs["beam_energy"] = 300.0
+    _, _, rows = identify(path, "--set", "beam.beam_kev=100", model="beam")
+    np.testing.assert_allclose(probabilities(rows), 0.75, rtol=1e-6)
+    for given, sentence in (
+        ("beam.beam_kev=1", "the model beam: beam_kev = 1 keV, expected 20 to 400 keV"),
+        ("beam.n=1", "the model beam has no parameter n; it has beam_kev"),
+        ("tiny.n=1", "--set tiny: the model that runs is beam"),
+    ):
+        code, said, _ = identify(path, "--set", given, model="beam")
+        assert code == 2
+        assert sentence in said

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from rich.table import Table
 
 from zeroloss.models import ModelSession, ModelStore, PackageError, Provider
 from zeroloss.models.manifest import Takes
+from zeroloss.models.parameters import CONDITIONS, Settled, check_given, settle
 from zeroloss.pipeline import mask_invalid
 from zeroloss.recording.spectrum_files import (
     Axis,
@@ -54,6 +55,8 @@ class Spectra:
     names: Sequence[str]
     pixels: str
     notes: tuple[str, ...]
+    conditions: Mapping[str, float | None] = field(default_factory=dict)
+    """What the file says of the microscope."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +70,27 @@ class Answer:
 class Identifier:
     """A model that gives probabilities, open and ready.
 
-    Raises `PackageError`, `ProviderError` or `InstallError` where it cannot be.
+    `given` are values of parameters by package. Raises `PackageError`, `ParameterError`,
+    `ProviderError` or `InstallError` where it cannot be.
     """
 
     def __init__(
-        self, name: str, folders: Sequence[Path], provider: Provider, threshold: float | None
+        self,
+        name: str,
+        folders: Sequence[Path],
+        provider: Provider,
+        threshold: float | None,
+        given: Mapping[str, Mapping[str, float]],
     ) -> None:
         package = ModelStore(folders).get(name)
         found = [item for item in package.manifest.outputs if item.kind == "probability"]
         if not found or found[0].threshold is None:
             raise PackageError(f"the model {name} gives no probabilities: name another --model")
+        foreign = set(given) - {name}
+        if foreign:
+            raise IdentifyError(f"--set {min(foreign)}: the model that runs is {name}")
+        self._given = given.get(name, {})
+        check_given(package.manifest, self._given)
         self.name = name
         self.labels = found[0].labels
         self.threshold = found[0].threshold if threshold is None else threshold
@@ -103,12 +117,20 @@ class Identifier:
             return "no channel is valid"
         return None
 
+    def settled(self, spectra: Spectra) -> Settled:
+        """The parameters of the model for these spectra."""
+        return settle(self._session.package.manifest, self._given, spectra.conditions)
+
     def run(self, spectra: Spectra, first: int, stop: int) -> Answer:
         """The answer for the spectra [first, stop)."""
         axis = spectra.axis
         wanted = [name for name in (self._output, self._spread) if name is not None]
         outputs = self._session.run(
-            spectra.counts[first:stop], axis.offset_ev, axis.scale_ev, wanted
+            spectra.counts[first:stop],
+            axis.offset_ev,
+            axis.scale_ev,
+            wanted,
+            self.settled(spectra).values,
         )
         spread = None if self._spread is None else outputs[self._spread]
         return Answer(outputs[self._output], spread)
@@ -147,6 +169,8 @@ def read(path: Path, takes: Takes, *, mean: bool, given: Axis | None = None) -> 
         energy.saturation,
         file.notes,
     )
+    conditions = {name: getattr(file, name) for name in CONDITIONS}
+    spectra = replace(spectra, conditions=conditions)
     if not image:
         return [spectra]
     if mean:
@@ -255,7 +279,8 @@ def identify_files(
             total += sum(len(item.names) for item in groups)
             progress.update(task, total=total)
             for spectra in groups:
-                notes += [f"{spectra.title}: {note}" for note in spectra.notes]
+                told = (*spectra.notes, *identifier.settled(spectra).notes)
+                notes += [f"{spectra.title}: {note}" for note in told]
                 reason = identifier.why_not(spectra)
                 if reason is not None:
                     failures.append(f"{spectra.title}: not identified, {reason}")

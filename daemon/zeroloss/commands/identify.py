@@ -53,6 +53,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="folder with further model packages",
     )
     parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PACKAGE.NAME=VALUE",
+        help="a parameter of the model, for what the file does not say",
+    )
+    parser.add_argument(
         "--threshold",
         type=float,
         metavar="T",
@@ -78,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
     """Identify everything; 0 when all spectra were, 1 when some were not, 2 when none was."""
     from rich.console import Console
 
+    from zeroloss.config import settings
     from zeroloss.recording.spectrum_files import axis_given
 
     from ._identification import Identifier, IdentifyError, identify_files
@@ -86,7 +94,9 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and not 0 < value <= 1:
             raise IdentifyError(f"{name} {value:g}: expected a number above 0, at most 1")
     axis = axis_given(args)
-    identifier = Identifier(args.model, args.models, args.provider, args.threshold)
+    identifier = Identifier(
+        args.model, args.models, args.provider, args.threshold, settings(args.set)
+    )
     return identify_files(
         identifier,
         args.files,

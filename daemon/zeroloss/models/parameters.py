@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from .errors import ParameterError
 from .manifest import Manifest, Parameter
 
+CONDITIONS = ("beam_kev", "convergence_mrad", "collection_mrad", "dwell_s")
+"""Numbers of a run, or of a file of spectra, that parameters may be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settled:
