@@ -9,7 +9,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -64,25 +64,34 @@ def load_member(path: Path) -> Member:
     return Member(network.eval(), settings["architecture"], settings["seed"], state["seen"])
 
 
-def export_graph(ensemble: nn.Module, path: Path) -> None:
-    """Write the ensemble as one ONNX file with dynamic batch and channel dimensions."""
-    example = (torch.ones(2, 64), torch.tensor([100.0, 200.0]), torch.tensor([1.0, 2.0]))
+def export_graph(
+    module: nn.Module,
+    path: Path,
+    outputs: Sequence[str] = OUTPUT_NAMES,
+    parameters: Sequence[str] = (),
+) -> None:
+    """Write a module as one ONNX file with dynamic batch and channel dimensions.
+
+    Its forward takes the inputs of every package, then ``parameters``, and gives ``outputs``.
+    """
+    axis = (torch.tensor([100.0, 200.0]), torch.tensor([1.0, 2.0]))
+    example = (torch.ones(2, 64), *axis, *(torch.ones(2) for _ in parameters))
     batch = torch.export.Dim("batch")
     channel = torch.export.Dim("channel", min=2)
-    shapes = ({0: batch, 1: channel}, {0: batch}, {0: batch})
+    shapes = ({0: batch, 1: channel}, *({0: batch} for _ in example[1:]))
     logging.disable(logging.WARNING)
     try:
         # The exporter prints its progress and warns about its own insides.
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             torch.onnx.export(
-                ensemble.eval(),
+                module.eval(),
                 example,
                 path,
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=list(INPUT_NAMES),
-                output_names=list(OUTPUT_NAMES),
+                input_names=[*INPUT_NAMES, *parameters],
+                output_names=list(outputs),
                 dynamic_shapes=shapes,
                 external_data=False,
                 verbose=False,
@@ -107,22 +116,45 @@ def _forget_origin(path: Path) -> None:
     onnx.save(model, path)
 
 
-def onnx_predictor(path: Path) -> Predictor:
-    """Run an ONNX file on the CPU with one thread."""
+def onnx_runner(
+    path: Path, outputs: Sequence[str], parameters: Sequence[str] = ()
+) -> Callable[..., list[Tensor]]:
+    """Run an ONNX file on the CPU with one thread: its inputs in order to ``outputs``."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = (*INPUT_NAMES, *parameters)
 
-    def run(counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> tuple[Tensor, Tensor]:
-        values = (counts, offset_ev, scale_ev)
-        feed = {name: value.numpy() for name, value in zip(INPUT_NAMES, values, strict=True)}
-        probability, spread = session.run(list(OUTPUT_NAMES), feed)
-        return torch.from_numpy(probability), torch.from_numpy(spread)
+    def run(*values: Tensor) -> list[Tensor]:
+        feed = {name: value.numpy() for name, value in zip(names, values, strict=True)}
+        return [torch.from_numpy(item) for item in session.run(list(outputs), feed)]
 
     return run
+
+
+def onnx_predictor(path: Path) -> Predictor:
+    """Run an ONNX file that gives probability and spread on the CPU with one thread."""
+    runner = onnx_runner(path, OUTPUT_NAMES)
+
+    def run(counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> tuple[Tensor, Tensor]:
+        probability, spread = runner(counts, offset_ev, scale_ev)
+        return probability, spread
+
+    return run
+
+
+def check_batches(inputs: Sequence[Tensor], buckets: Buckets) -> Iterator[list[Tensor]]:
+    """The spectra, counts [n, channel] first, in batches of every bucket and channel count."""
+    counts = inputs[0]
+    for size in sorted({1, buckets.cpu, *buckets.gpu}):
+        rows = torch.arange(size) % len(counts)
+        for channels in _CHECK_CHANNELS:
+            columns = torch.arange(channels) % counts.shape[1]
+            cut = counts[rows][:, columns].contiguous()
+            yield [cut, *(item[rows] for item in inputs[1:])]
 
 
 @torch.no_grad()
@@ -131,16 +163,12 @@ def largest_difference(
 ) -> float:
     """Largest |torch - ONNX Runtime| over both outputs, every bucket and several channel counts."""
     worst = 0.0
-    for size in sorted({1, buckets.cpu, *buckets.gpu}):
-        for channels in _CHECK_CHANNELS:
-            rows = torch.arange(size) % len(spectra.counts)
-            columns = torch.arange(channels) % spectra.counts.shape[1]
-            counts = spectra.counts[rows][:, columns].contiguous()
-            inputs = (counts, spectra.offset_ev[rows], spectra.scale_ev[rows])
-            for expected, got in zip(ensemble(*inputs), predictor(*inputs), strict=True):
-                if not torch.isfinite(got).all():
-                    raise ValueError(f"the exported graph gives NaN for {size} x {channels} counts")
-                worst = max(worst, float((expected - got).abs().max()))
+    for batch in check_batches((spectra.counts, spectra.offset_ev, spectra.scale_ev), buckets):
+        for expected, got in zip(ensemble(*batch), predictor(*batch), strict=True):
+            if not torch.isfinite(got).all():
+                size = " x ".join(str(item) for item in batch[0].shape)
+                raise ValueError(f"the exported graph gives NaN for {size} counts")
+            worst = max(worst, float((expected - got).abs().max()))
     return worst
 
 

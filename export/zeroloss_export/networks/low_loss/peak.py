@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from zeroloss_export.networks.low_loss.table import Noise
 
-SEARCH_EV: Final = (-20.0, 20.0)
-"""Energies of the announced axis between which the peak is looked for."""
+SEARCH_EV: Final = (-10.0, 10.0)
+"""Energies of the announced axis between which the peak is looked for; most plasmons lie above."""
 _REACH: Final = 64
 """Channels on either side of the maximum that the parabola may use."""
 _FIT: Final = 0.35
