@@ -15,6 +15,7 @@ from torch import nn
 
 from zeroloss.models import load_package
 from zeroloss.models.manifest import Buckets
+from zeroloss_export.commands import train_zlp
 from zeroloss_export.evaluation.card import Card
 from zeroloss_export.evaluation.judged import judge
 from zeroloss_export.evaluation.measured import (
@@ -87,21 +88,30 @@ def _subcommand(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default 1)")
-    parser.add_argument("--cross-sections", type=Path, help="cache of the cross-section table")
     parser.set_defaults(run=run)
     return parser
 
 
+def _add_cross_sections(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cross-sections", type=Path, help="cache of the cross-section table")
+
+
 def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    kinds = commands.add_parser(
+        "train", help="Train networks: elements on simulated spectra, zlp on measured ones."
+    ).add_subparsers(dest="kind", required=True)
+    zlp = _subcommand(kinds, "zlp", train_zlp.HELP, train_zlp.EXAMPLES, train_zlp.run)
+    train_zlp.configure(zlp)
     train = _subcommand(
-        commands,
-        "train",
+        kinds,
+        "elements",
         "Train one network on simulated spectra; continues from --out if it exists.",
-        "  zeroloss-export train --architecture mixer --seed 1 --spectra 500000 --out mixer.pt\n"
-        "  zeroloss-export train --architecture convnext --seed 2 --minutes 60 --out convnext.pt\n"
-        "  zeroloss-export train --recipe giant_resonance=0 --spectra 100000 --out ablation.pt",
+        "  zeroloss-export train elements --architecture mixer --seed 1 --out mixer.pt\n"
+        "  zeroloss-export train elements --architecture convnext --minutes 60 --out convnext.pt\n"
+        "  zeroloss-export train elements --recipe giant_resonance=0 --out ablation.pt",
         _train,
     )
+    _add_cross_sections(train)
     defaults = Settings()
     train.add_argument("--architecture", choices=sorted(ARCHITECTURES), default="mixer")
     train.add_argument("--out", type=Path, required=True, help="checkpoint to write")
@@ -175,6 +185,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "  zeroloss-export evaluate --package elements --simulated 20000 --card model-card",
         _evaluate,
     )
+    _add_cross_sections(evaluate)
     source = evaluate.add_mutually_exclusive_group(required=True)
     source.add_argument("--package", type=Path, help="folder of a model package")
     source.add_argument("--checkpoint", type=Path, action="append", help="may be repeated")
@@ -266,6 +277,7 @@ def _add_package(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--version 1.0 --out paper",
         _package,
     )
+    _add_cross_sections(package)
     package.add_argument("checkpoint", type=Path, nargs="+")
     package.add_argument("--out", type=Path, required=True, help="folder of the package")
     package.add_argument("--name", default="elements", help="of the package (default: elements)")

@@ -22,6 +22,7 @@ def _train(cache: Path, out: Path, *more: str) -> int:
     return main(
         [
             "train",
+            "elements",
             "--out",
             str(out),
             "--cross-sections",
@@ -93,7 +94,7 @@ def test_a_wrong_recipe_gives_one_sentence(
 
 
 def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("train", "evaluate", "package"):
+    for command in ("train", "elements", "evaluate", "package"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
         assert f"zeroloss-export {command}" in capsys.readouterr().out

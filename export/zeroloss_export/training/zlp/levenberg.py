@@ -11,6 +11,8 @@ from torch import Tensor
 
 from zeroloss_export.networks.replicas import Replicas
 
+STEPS: Final = (40, 50)
+"""Steps of the first and of the second stage at most."""
 ANCHOR: Final = 0.3
 """Precision with which each network is held to its own random start (1 / variance of a weight)."""
 LOG_FLOOR: Final = 0.02
@@ -55,7 +57,7 @@ def fit(
     start: Tensor,
     points: Points,
     *,
-    steps: tuple[int, int] = (40, 50),
+    steps: tuple[int, int] = STEPS,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Fitted:
     """Fit exp(base + network) to the targets of every replica, from ``start`` [R, parameters].

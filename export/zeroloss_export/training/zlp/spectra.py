@@ -54,13 +54,15 @@ class Prepared:
     pixels: int
 
 
-def read_low_loss(paths: Sequence[Path], axis: Axis | None = None) -> LowLossSpectra:
+def read_low_loss(
+    paths: Sequence[Path], axis: Axis | None = None, lines: int | None = None
+) -> LowLossSpectra:
     """The low-loss range of recordings or files, their pixels one after the other.
 
-    Of several ranges the one that holds 0 eV is taken. Raises ValueError where none does or the
-    files differ in their energy axes.
+    Of several ranges the one that holds 0 eV is taken; ``lines`` keeps the first rows of a scan.
+    Raises ValueError where no range does or the files differ in their energy axes.
     """
-    read = [_low_loss_of(read_measurement(path, axis=axis), path) for path in paths]
+    read = [_low_loss_of(read_measurement(path, axis=axis), path, lines) for path in paths]
     first = read[0]
     for path, other in zip(paths[1:], read[1:], strict=True):
         same = np.isclose(other.scale_ev, first.scale_ev, rtol=1e-3)
@@ -79,11 +81,12 @@ def read_low_loss(paths: Sequence[Path], axis: Axis | None = None) -> LowLossSpe
     )
 
 
-def _low_loss_of(file: SpectrumFile, path: Path) -> LowLossSpectra:
+def _low_loss_of(file: SpectrumFile, path: Path, lines: int | None) -> LowLossSpectra:
+    pixels = None if lines is None else lines * file.shape[1]
     for item in file.ranges:
         last = item.offset_ev + item.scale_ev * (item.size - 1)
         if item.offset_ev < 0 < last and file.modality == "eels":
-            counts = np.asarray(file.counts[item.name], np.float64)
+            counts = np.asarray(file.counts[item.name][:pixels], np.float64)
             if item.saturation is not None:
                 counts = np.where(counts >= item.saturation, np.nan, counts)
             return LowLossSpectra(counts, item.offset_ev, item.scale_ev, file.beam_kev, file.title)

@@ -27,6 +27,8 @@ _MARGIN: Final = 0.5
 """Of ln N beyond the trained range that the table covers."""
 _FLANK: Final = (0.05, 0.01)
 """Of the maximum: between these a vacuum peak is matched where no specimen says where."""
+_VACUUM_GAPS_EV: Final = 10.0
+"""Highest gap that is looked for where no specimen tells where the zero loss is gone."""
 _MATCH: Final = 0.75
 """The matching window begins at this part of the boundary of the ruling region."""
 
@@ -41,7 +43,7 @@ class Boundaries:
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainedZeroLoss:
     """A trained zero-loss peak with all that its report shows."""
 
     mode: Mode
@@ -59,16 +61,18 @@ def train_zero_loss(
     boundaries: Boundaries | None = None,
     replicas: int = DEFAULT_REPLICAS,
     seed: int = 0,
+    gap: bool = True,
     gap_range_ev: tuple[float, float] | None = None,
     peaks: int = 3,
     progress: Callable[[int], None] = lambda _: None,
-) -> Trained:
+) -> TrainedZeroLoss:
     """Train the replicas and tabulate them.
 
     ``mode`` "vacuum": all of the spectrum is zero loss. "sample": only what lies below the mixed
     region is. ``specimen``: spectra that a vacuum peak will be subtracted from; they tell where the
     matching window may lie. ``gap_range_ev``: where a gap is looked for; by default from the
-    matching window on. Raises ValueError where the spectra do not allow it.
+    matching window to where the zero loss is gone. Raises ValueError where the spectra do not
+    allow it.
     """
     given = boundaries or Boundaries()
     regions = [_regions(spectra, index, mode, given) for index in range(len(spectra.clusters))]
@@ -82,23 +86,20 @@ def train_zero_loss(
         seed=seed,
         progress=progress,
     )
-    bounds = regions if mode == "sample" else None
+    bounds = regions if mode == "sample" else []
     if specimen is not None:
         bounds = [
             _regions(specimen, index, "sample", given) for index in range(len(specimen.clusters))
         ]
     match = given.match_ev or _match_window(spectra, bounds)
-    outer = match[1] if bounds is None else min(item.ruling_ev[1] for item in bounds)
+    outer = max([match[1], *(item.ruling_ev[1] for item in bounds)])
+    if gap and gap_range_ev is None:
+        far = max([item.gone_ev for item in bounds], default=_VACUUM_GAPS_EV)
+        gap_range_ev = (match[1], min(far, float(spectra.energy_ev[-1])))
     table = tabulate(
-        spectra,
-        ensemble,
-        match,
-        max(outer, match[1]),
-        gap_range_ev=gap_range_ev,
-        peaks=peaks,
-        seed=seed,
+        spectra, ensemble, match, outer, gap_range_ev if gap else None, peaks=peaks, seed=seed
     )
-    return Trained(mode, spectra, regions, ensemble, table)
+    return TrainedZeroLoss(mode, spectra, regions, ensemble, table)
 
 
 def _regions(spectra: Prepared, index: int, mode: Mode, given: Boundaries) -> Regions:
@@ -126,8 +127,8 @@ def _regions(spectra: Prepared, index: int, mode: Mode, given: Boundaries) -> Re
     return found
 
 
-def _match_window(spectra: Prepared, regions: list[Regions] | None) -> tuple[float, float]:
-    if regions is not None:
+def _match_window(spectra: Prepared, regions: list[Regions]) -> tuple[float, float]:
+    if regions:
         high = min(item.ruling_ev[0] for item in regions)
         return _MATCH * high, high
     strongest = spectra.clusters[-1].counts
@@ -142,8 +143,8 @@ def tabulate(
     ensemble: Ensemble,
     match_ev: tuple[float, float],
     outer_ev: float,
-    *,
     gap_range_ev: tuple[float, float] | None,
+    *,
     peaks: int,
     seed: int,
 ) -> ZeroLossTable:
@@ -165,7 +166,7 @@ def tabulate(
         curves.append(np.percentile(logs, [16.0, 50.0, 84.0], axis=0))
         whole.append(logs[chosen])
     rng = np.random.default_rng(seed)
-    boundaries = rng.uniform(match_ev[1], max(outer_ev, match_ev[1]), len(chosen))
+    boundaries = rng.uniform(match_ev[1], outer_ev, len(chosen))
     noise = spectra.noise
     return ZeroLossTable(
         scale_ev=float(energy[1] - energy[0]),

@@ -1,0 +1,1 @@
+"""Subcommands of zeroloss-export that fill a module of their own."""
