@@ -232,6 +232,7 @@ def test_a_recorded_run_is_read_like_a_file(call: Call, tmp_path: Path) -> None:
         (["flake.hspy", "--pixel", "3", "0"], "rows 3:4 and columns 0:1 are no pixels of 3 x 4"),
         (["flake.hspy", "--region", "2:1,:"], "rows 2:1 and columns 0:4 are no pixels of 3 x 4"),
         (["flake.hspy", "--refractive-index", "0.5"], "refractive_index = 0.5, expected 1 to 10"),
+        (["flake.hspy", "--workers", "0"], "--workers 0: expected 1 to 64"),
         (["flake.hspy", "--beam-kev", "0"], "--beam-kev 0: expected a number above 0"),
         (["flake.hspy", "--set", "optics.n=2"], "has no parameter n; it has refractive_index"),
         (["flake.hspy", "--set", "other.n=2"], "--set other.n: the model that runs is optics"),
@@ -289,6 +290,17 @@ def test_pixels_without_counts_are_told_by_the_exit_code(call: Call, tmp_path: P
         assert file["reason"][0, 0] == "no answer"
     write_image(tmp_path / "empty.hspy", np.full((12, 128), np.nan))
     assert call("empty.hspy", *KNOWN)[0] == 2
+
+
+def test_threads_change_no_bit(call: Call, tmp_path: Path) -> None:
+    counts = np.random.default_rng(9).poisson(40.0, (50 * 30, 128))
+    write_image(tmp_path / "large.hspy", counts, (50, 30))
+    for workers in (1, 4):
+        out = f"{workers}.npz"
+        assert call("large.hspy", *KNOWN, "--workers", workers, "--out", out)[0] == 0
+    with np.load("1.npz", allow_pickle=False) as one, np.load("4.npz", allow_pickle=False) as four:
+        for name in one.files:
+            assert one[name].tobytes() == four[name].tobytes()
 
 
 def test_one_bad_file_does_not_stop_the_others(call: Call, tmp_path: Path) -> None:

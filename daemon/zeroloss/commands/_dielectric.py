@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def find_package(wanted: str | None, folders: Sequence[Path]) -> ModelPackage:
     if not found:
         raise DielectricError(
             f"no model package gives {' and '.join(DIELECTRIC)}: train one on zero-loss peaks of "
-            "your microscope (see docs/training.md), then name it with --package FOLDER"
+            "your microscope with zeroloss-export train zlp, then name its folder with --package"
         )
     if len(found) > 1:
         names = ", ".join(item.name for item in found)
@@ -163,11 +164,13 @@ def analyse(
     region: Region,
     *,
     summed: bool,
+    workers: int,
     advance: Callable[[int], None],
 ) -> Answers:
     """Run the model on every pixel of the region, or on the sum of their counts.
 
-    `advance` is told how many pixels are done. Raises `DielectricError` where the region is outside
+    `workers` threads run it, which changes no bit of the answers. `advance` is told how many pixels
+    are done. Raises `DielectricError` where the region is outside
     the image or its answers are too large, `InferenceError` where the graph fails.
     """
     rows, columns = file.shape
@@ -194,9 +197,10 @@ def analyse(
     pixels = np.arange(rows * columns).reshape(rows, columns)[
         slice(*region.rows), slice(*region.columns)
     ]
-    for first in range(0, n, CHUNK):
-        chosen = pixels.ravel() if summed else pixels.ravel()[first : first + CHUNK]
+
+    def run(first: int) -> int:
         part = slice(first, min(first + CHUNK, n))
+        chosen = pixels.ravel() if summed else pixels.ravel()[part]
         counts = _counts(analysis, file, chosen, summed=summed)
         found = analysis.run(counts, 0.0, list(values))
         good = np.asarray(np.isfinite(counts).any(axis=1))
@@ -206,7 +210,11 @@ def analyse(
             values[item.name][part] = found[item.name]
             values[item.name][part][~good] = np.nan
         answered[part] = good
-        advance(len(chosen))
+        return len(chosen)
+
+    with ThreadPoolExecutor(workers) as pool:
+        for done in pool.map(run, range(0, n, CHUNK)):
+            advance(done)
     return Answers(
         start,
         analysis,

@@ -85,11 +85,11 @@ def _curves(item: Output) -> str:
 
 
 def _given(answers: Answers, item: Output, values: npt.NDArray[np.float32]) -> tuple[str, str]:
-    """In how many pixels there is a value, and why not in the others."""
-    missing = np.isnan(values.reshape(len(values), -1)).all(axis=1)
+    """In how many pixels there is a value, and why not in the others, or not in all channels."""
+    missing = np.isnan(values.reshape(len(values), -1))
     words: Counter[str] = Counter()
     if item.reason is not None:
-        words.update(answers.reasons(item.reason).ravel()[missing].tolist())
-    return f"{np.count_nonzero(~missing)} of {len(values)}", ", ".join(
+        words.update(answers.reasons(item.reason).ravel()[missing.any(axis=1)].tolist())
+    return f"{np.count_nonzero(~missing.all(axis=1))} of {len(values)}", ", ".join(
         f"{count} {word}" for word, count in words.most_common()
     )

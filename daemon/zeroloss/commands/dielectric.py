@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from functools import partial
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 HELP = "dielectric function, surface loss and thickness of low-loss spectra"
 EXIT_INCOMPLETE = 1
+MAX_WORKERS = 64
 Ends = tuple[int | None, int | None]
 
 
@@ -78,6 +80,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=("cpu", "cuda", "tensorrt", "auto"),
         default="cpu",
         help="where the model runs (default: cpu)",
+    )
+    model.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="threads that run the model (default: one per processor)",
     )
     numbers = parser.add_argument_group("numbers", "that the spectra do not tell")
     numbers.add_argument(
@@ -142,6 +151,8 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and not 0 < value < float("inf"):
             flag = "--" + name.replace("_", "-")
             raise DielectricError(f"{flag} {value:g}: expected a number above 0")
+    if not 1 <= args.workers <= MAX_WORKERS:
+        raise DielectricError(f"--workers {args.workers}: expected 1 to {MAX_WORKERS}")
     if args.out is not None and len(args.files) > 1:
         raise DielectricError(f"one --out for {len(args.files)} files: give one file at a time")
     outs = [args.out or Path(f"{path.stem}-dielectric.npz") for path in args.files]
@@ -168,6 +179,7 @@ def run(args: argparse.Namespace) -> int:
                     file,
                     chosen,
                     summed=args.sum,
+                    workers=args.workers,
                     advance=partial(progress.advance, task),
                 )
         except (SpectrumFileError, RecordingError, DielectricError, InferenceError) as error:
