@@ -290,6 +290,12 @@ def test_pixels_without_counts_are_told_by_the_exit_code(call: Call, tmp_path: P
         assert file["reason"][0, 0] == "no answer"
     write_image(tmp_path / "empty.hspy", np.full((12, 128), np.nan))
     assert call("empty.hspy", *KNOWN)[0] == 2
+    assert call("empty.hspy", *KNOWN, "--sum", "--force")[0] == 2
+    assert call("holes.hspy", *KNOWN, "--sum", "--out", "sum.npz")[0] == 0
+    total = expected_dielectric(
+        COUNTS[5:].sum(axis=0, keepdims=True), refractive_index=2, beam_kev=200
+    )
+    check_npz(tmp_path / "sum.npz", shaped(total, (1, 1)))
 
 
 def test_threads_change_no_bit(call: Call, tmp_path: Path) -> None:

@@ -236,7 +236,8 @@ def _counts(
         there = np.isfinite(rows).any(axis=1)
         total = rows[there].sum(axis=0, dtype=np.float64)
         rows = total[np.newaxis].astype(np.float32)
-        rows[:, not there.any()] = np.nan
+        if not there.any():
+            rows[:] = np.nan
     return mask_invalid(rows, None, signed=signed)[0]
 
 
