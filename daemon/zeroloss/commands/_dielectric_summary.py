@@ -14,10 +14,9 @@ from zeroloss.models.manifest import Output
 from ._dielectric import Answers
 
 
-def summary(title: str, answers: Answers) -> Table:
+def summary(answers: Answers) -> Table:
     """A line per output: its value, or median and 16 to 84 % of the pixels, and what is missing."""
-    table = Table(box=None, title=Text(_title(title, answers), justify="left"), title_style="")
-    table.title_justify = "left"
+    table = Table(box=None)
     for heading in ("output", "value", "given", "missing"):
         table.add_column(heading)
     outputs = answers.analysis.manifest.outputs
@@ -41,7 +40,8 @@ def summary(title: str, answers: Answers) -> Table:
     return table
 
 
-def _title(title: str, answers: Answers) -> str:
+def head_lines(title: str, answers: Answers) -> tuple[str, ...]:
+    """Which pixels of what, which model, and what it was told beside the spectra."""
     region, info = answers.region, answers.analysis.info
     rows, columns = ("{}:{}".format(*span) for span in (region.rows, region.columns))
     pixels = "pixel" if region.pixels == 1 else "pixels"
@@ -53,9 +53,9 @@ def _title(title: str, answers: Answers) -> str:
         for item in info.parameters
     ]
     return (
-        f"{title}: {region.pixels} {pixels} ({rows}, {columns}){sums}\n"
-        f"{info.name} {info.version} {info.sha256[:12]} on {info.provider}\n"
-        f"{', '.join(told) or 'no parameters'}"
+        f"{title}: {region.pixels} {pixels} ({rows}, {columns}){sums}",
+        f"{info.name} {info.version} {info.sha256[:12]} on {info.provider}",
+        ", ".join(told) or "no parameters",
     )
 
 

@@ -142,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
         with_conditions,
     )
     from ._dielectric_files import check_path, write
-    from ._dielectric_summary import summary
+    from ._dielectric_summary import head_lines, summary
 
     conditions = {
         name: getattr(args, name) for name in ("beam_kev", "convergence_mrad", "collection_mrad")
@@ -188,7 +188,9 @@ def run(args: argparse.Namespace) -> int:
             continue
         for note in file.notes:
             console.print(f"note: {note}", style="yellow", markup=False)
-        console.print(summary(str(path), answers))
+        for line in head_lines(str(path), answers):
+            console.print(line, markup=False, soft_wrap=True)
+        console.print(summary(answers))
         for written in write(out, answers):
             console.print(f"written to {written}", markup=False)
         answered += int(answers.answered.sum())
