@@ -191,6 +191,8 @@ def test_hspy_has_a_signal_per_output(call: Call, tmp_path: Path) -> None:
         about = signals["thickness_nm"]["metadata/Zeroloss"]
         assert about["package/parameters"].attrs["refractive_index"] == 2.0
         assert about.attrs["reason"] == "thickness_nm_reason"
+        assert about["looked_at/_list_rows"][()].tolist() == [1, 3]
+        assert not about["looked_at"].attrs["summed"]
 
 
 def test_hyperspy_opens_it(call: Call, tmp_path: Path) -> None:

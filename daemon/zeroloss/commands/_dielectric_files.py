@@ -125,8 +125,20 @@ def _write_csv(path: Path, answers: Answers) -> None:
 
 
 def _write_hspy(path: Path, answers: Answers) -> None:
-    corner = (answers.region.rows[0], answers.region.columns[0])
-    write_answers(path, answers.start, answers.analysis.info, answers.values, corner=corner)
+    region = answers.region
+    write_answers(
+        path,
+        answers.start,
+        answers.analysis.info,
+        answers.values,
+        corner=(region.rows[0], region.columns[0]),
+        looked_at={
+            "file": answers.start.metadata.get("file"),
+            "rows": region.rows,
+            "columns": region.columns,
+            "summed": answers.summed,
+        },
+    )
 
 
 _WRITERS = {".npz": _write_npz, ".csv": _write_csv, ".hspy": _write_hspy}

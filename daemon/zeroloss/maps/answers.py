@@ -31,18 +31,20 @@ def write_answers(
     answers: Mapping[str, Floats],
     *,
     corner: tuple[int, int] = (0, 0),
+    looked_at: Tree,
 ) -> None:
     """Write one signal per output of the package to `path`; `hs.load(path)` returns their list.
 
     `answers` are float32 [rows, columns, *shape] by output, of the rectangle whose first pixel is
-    `corner` (row, column) of the run. A spectrum is navigated along its curves, y and x; any other
+    `corner` (row, column) of the run; what else is to be said of it, `looked_at`, stands under
+    `metadata.Zeroloss` of every signal. A spectrum is navigated along its curves, y and x; any other
     output along its labels. A file at `path` is replaced in one step when all is written. Raises
     `MapFileError`; then an older file is untouched.
     """
     try:
         with new_hspy(path) as file:
             for output in package.outputs:
-                _write(file, start, package, output, answers[output.name], corner)
+                _write(file, start, package, output, answers[output.name], corner, looked_at)
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
         raise MapFileError(f"{path} could not be written: {why}") from None
@@ -55,6 +57,7 @@ def _write(
     output: OutputInfo,
     values: Floats,
     corner: tuple[int, int],
+    looked_at: Tree,
 ) -> None:
     # From [y, x, curve, energy] to [curve, y, x, energy], and from [y, x, label] to [label, y, x].
     along = len(output.shape) - (output.kind == "spectrum")
@@ -71,6 +74,7 @@ def _write(
             **about_layer(package, output),
             "labels": output.labels,
             "layer": f"{package.name}/{output.name}",
+            "looked_at": looked_at,
             "provenance": {"software_version": zeroloss.__version__},
         },
     }
