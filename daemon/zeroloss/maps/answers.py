@@ -37,9 +37,9 @@ def write_answers(
 
     `answers` are float32 [rows, columns, *shape] by output, of the rectangle whose first pixel is
     `corner` (row, column) of the run; what else is to be said of it, `looked_at`, stands under
-    `metadata.Zeroloss` of every signal. A spectrum is navigated along its curves, y and x; any other
-    output along its labels. A file at `path` is replaced in one step when all is written. Raises
-    `MapFileError`; then an older file is untouched.
+    `metadata.Zeroloss` of every signal. A spectrum is navigated along its curves, y and x; any
+    other output along its labels. A file at `path` is replaced in one step when all is written.
+    Raises `MapFileError`; then an older file is untouched.
     """
     try:
         with new_hspy(path) as file:
