@@ -26,6 +26,7 @@ EXAMPLES = """\
   zeroloss-export train zlp vacuum.dm4 --specimen flake.dm4 --out models/zero_loss
   zeroloss-export train zlp flake.dm4 --mode sample --lines 8 --out models/zero_loss
   zeroloss-export train zlp flake.dm4 --mode sample --ruling 1.5 --gone 8 --out models/zero_loss
+  zeroloss-export train zlp 60kV.dm4 80kV.dm4 120kV.dm4 --condition beam_kev=60,80,120 --out zl
   zeroloss serve --models models          (the daemon takes it at the start of its next run)"""
 
 _DESCRIPTION: Final = (
@@ -56,6 +57,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--lines", type=int, help="first lines of the scan only")
     parser.add_argument("--clusters", type=int, help="of thickness (default: as few as needed)")
+    parser.add_argument(
+        "--condition",
+        metavar="NAME[=V,V,...]",
+        help="setting of the instrument as a further input; its value for every source, or "
+        "beam_kev or dwell_s as the files tell it",
+    )
     parser.add_argument("--replicas", type=int, default=DEFAULT_REPLICAS)
     parser.add_argument("--seed", type=int, default=0)
     expert = parser.add_argument_group("boundaries, eV above the zero-loss maximum")
@@ -75,7 +82,11 @@ def run(options: argparse.Namespace) -> None:
     """Train, write the package and the report; raises ValueError with one sentence."""
     began = time.perf_counter()
     axis = axis_given(options)
-    spectra = prepare(read_low_loss(options.source, axis, options.lines), options.clusters)
+    condition, values = _condition(options.condition)
+    read = read_low_loss(
+        options.source, axis, lines=options.lines, condition=condition, values=values
+    )
+    spectra = prepare(read, options.clusters)
     specimen = None
     if options.specimen is not None:
         specimen = prepare(read_low_loss(options.specimen, axis), None)
@@ -89,6 +100,7 @@ def run(options: argparse.Namespace) -> None:
             spectra,
             options.mode,
             specimen=specimen,
+            condition=condition,
             boundaries=boundaries,
             replicas=options.replicas,
             seed=options.seed,
@@ -115,6 +127,18 @@ def run(options: argparse.Namespace) -> None:
         f"Runtime| {manifest.graph.max_error:.1e}; report: {page}; "
         f"{time.perf_counter() - began:.1f} s"
     )
+
+
+def _condition(text: str | None) -> tuple[str | None, list[float] | None]:
+    if text is None:
+        return None, None
+    name, given, numbers = text.partition("=")
+    if not given:
+        return name, None
+    try:
+        return name, [float(item) for item in numbers.split(",")]
+    except ValueError:
+        raise ValueError(f"expected --condition NAME=NUMBER,NUMBER, got {text!r}") from None
 
 
 def _account(trained: TrainedZeroLoss, sources: list[str]) -> Trained:

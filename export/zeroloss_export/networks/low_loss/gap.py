@@ -90,7 +90,7 @@ class GapFit(nn.Module):
         basis = torch.where(beyond > 0, beyond**exponents, 0.0)
         self.grid = (count, len(exponents))
         replicas = table.replicas[:, :, self.columns]
-        self.curves = Interpolated(table.log_counts, replicas)
+        self.curves = Interpolated(table.log_counts, replicas, table.settings)
         half = max(1, round(width / table.scale_ev))
         triangle = half - torch.arange(1 - half, half).abs().double()
         triangle = triangle / triangle.sum()
@@ -111,7 +111,14 @@ class GapFit(nn.Module):
             value = value.float() if value.is_floating_point() else value
             self.register_buffer(name, value, persistent=False)
 
-    def forward(self, aligned: Tensor, low: Tensor, counts: Tensor, place: Tensor) -> Gap:
+    def forward(
+        self,
+        aligned: Tensor,
+        low: Tensor,
+        counts: Tensor,
+        place: Tensor,
+        setting: Tensor | None = None,
+    ) -> Gap:
         """``aligned`` and the lower edge of what is left, [batch, grid]; ``counts`` [batch] of the
         zero-loss peak at the channel ``place`` [batch].
         """
@@ -124,7 +131,7 @@ class GapFit(nn.Module):
         part = (place - place.floor())[:, None, None]
         noise = torch.lerp(self.bank[None, :, :-1], self.bank[None, :, 1:], part)
         noisy = aligned[:, None] + noise * variance.sqrt()[:, None]
-        model = self.curves(counts.clamp(min=1.0).log()).exp()
+        model = self.curves(counts.clamp(min=1.0).log(), setting).exp()
         left = noisy - model * window_mean(noisy[..., self.window])[..., None]
         used = measured[:, None] & (self.energy <= ends)
         weight = used.float() / variance[:, None]

@@ -22,28 +22,47 @@ class Subtracted(NamedTuple):
 
 
 class Interpolated(nn.Module):
-    """Values at the nodes of the table, interpolated linearly in ln N; constant beyond its ends."""
+    """Values at the nodes of the table, interpolated linearly in ln N; constant beyond its ends.
+
+    With a setting of the instrument, linearly in that too.
+    """
 
     nodes: Tensor
+    settings: Tensor
     rows: Tensor
 
-    def __init__(self, nodes: Tensor, values: Tensor) -> None:
-        """``nodes`` [node], ``values`` [curve, node, point]."""
+    def __init__(self, nodes: Tensor, values: Tensor, settings: Tensor | None = None) -> None:
+        """``nodes`` [node], ``values`` [curve, node, point]; with ``settings`` [setting] the nodes
+        of one after those of the other.
+        """
         super().__init__()
         self.shape = (values.shape[0], values.shape[2])
         self.register_buffer("nodes", nodes.clone(), persistent=False)
-        rows = values.transpose(0, 1).reshape(len(nodes), -1).contiguous()
+        held = torch.zeros(1) if settings is None else settings.clone()
+        self.register_buffer("settings", held, persistent=False)
+        rows = values.transpose(0, 1).flatten(1).contiguous()
         self.register_buffer("rows", rows, persistent=False)
 
-    def forward(self, log_counts: Tensor) -> Tensor:
-        """[batch] to [batch, curve, point]."""
-        nodes = self.nodes
-        value = torch.minimum(torch.maximum(log_counts, nodes[:1]), nodes[-1:])
-        above = (value[:, None] >= nodes[None, 1:-1]).long().sum(1)
-        low, high = nodes[above], nodes[above + 1]
-        part = ((value - low) / (high - low))[:, None]
-        rows = torch.lerp(self.rows[above], self.rows[above + 1], part)
+    def forward(self, log_counts: Tensor, setting: Tensor | None = None) -> Tensor:
+        """[batch] to [batch, curve, point]; ``setting`` [batch] where the table has one."""
+        above, part = _between(self.nodes, log_counts)
+        if setting is None:
+            rows = torch.lerp(self.rows[above], self.rows[above + 1], part)
+        else:
+            lower, share = _between(self.settings, setting)
+            first, count = lower * len(self.nodes) + above, len(self.nodes)
+            near = torch.lerp(self.rows[first], self.rows[first + 1], part)
+            far = torch.lerp(self.rows[first + count], self.rows[first + count + 1], part)
+            rows = torch.lerp(near, far, share)
         return rows.reshape(-1, *self.shape)
+
+
+def _between(nodes: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """The node below each value [batch], held at the ends, and the part [batch, 1] to the next."""
+    value = torch.minimum(torch.maximum(value, nodes[:1]), nodes[-1:])
+    below = (value[:, None] >= nodes[None, 1:-1]).long().sum(1)
+    low, high = nodes[below], nodes[below + 1]
+    return below, ((value - low) / (high - low))[:, None]
 
 
 class Subtraction(nn.Module):
@@ -62,12 +81,12 @@ class Subtraction(nn.Module):
         self.window = table.match
         own = torch.arange(table.curves.shape[2]) < table.match.stop
         self.register_buffer("own", own, persistent=False)
-        self.curves = Interpolated(table.log_counts, table.curves)
+        self.curves = Interpolated(table.log_counts, table.curves, table.settings)
 
-    def forward(self, aligned: Tensor, counts: Tensor) -> Subtracted:
+    def forward(self, aligned: Tensor, counts: Tensor, setting: Tensor | None = None) -> Subtracted:
         """``aligned`` [batch, grid] counts on the grid, ``counts`` [batch] of the zero-loss."""
         level = window_mean(aligned[:, self.window])
-        model = self.curves(counts.clamp(min=1.0).log()).exp() * level[:, None, None]
+        model = self.curves(counts.clamp(min=1.0).log(), setting).exp() * level[:, None, None]
         zero_loss = torch.where(self.own, aligned[:, None], model)
         return Subtracted(zero_loss, aligned[:, None] - zero_loss.flip(1))
 

@@ -34,6 +34,19 @@ class Noise:
 
 
 @dataclass(frozen=True, eq=False)
+class Setting:
+    """A setting of the instrument that the curves depend on: ``nodes`` [setting], rising.
+
+    ``name`` is beam_kev or dwell_s, which a run tells, or a name of the user's own. Beyond
+    ``trained`` the curves are extrapolated and their band is wide.
+    """
+
+    name: str
+    nodes: Tensor
+    trained: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
 class ZeroLossTable:
     """Zero-loss curves of an ensemble of replicas; tensors float32.
 
@@ -49,7 +62,8 @@ class ZeroLossTable:
     log_counts: Tensor
     """[node], rising: ln of the zero-loss counts as ``peak.zero_loss_counts`` gives them."""
     curves: Tensor
-    """[3, node, grid]: 16, 50 and 84 % over replicas of ln(curve / its mean in the window)."""
+    """[3, node, grid]: 16, 50 and 84 % over replicas of ln(curve / its mean in the window). With a
+    ``setting`` there are as many nodes of ln N for each of its values, one value after another."""
     replicas: Tensor
     """[replica, node, grid]: the same logarithm for whole replicas."""
     trained_width_ev: tuple[float, float]
@@ -62,6 +76,7 @@ class ZeroLossTable:
     boundaries_ev: Tensor | None = None
     """[replica]: energies up to which each replica takes the whole spectrum for zero loss, so that
     no gap of its can lie below; None: ``match_ev[1]`` for all."""
+    setting: Setting | None = None
 
     def __post_init__(self) -> None:
         self.validate()
@@ -71,6 +86,11 @@ class ZeroLossTable:
         """Energies of the grid in eV, float64, shape [grid]."""
         steps = torch.arange(self.curves.shape[2], dtype=torch.float64)
         return self.first_ev + self.scale_ev * steps
+
+    @property
+    def settings(self) -> Tensor | None:
+        """Nodes [setting] of the instrument setting that the curves depend on, if any."""
+        return None if self.setting is None else self.setting.nodes
 
     @property
     def match(self) -> slice:
@@ -88,6 +108,10 @@ class ZeroLossTable:
         nodes, grid = self.log_counts.shape[0], self.curves.shape[-1]
         if self.log_counts.ndim != 1 or nodes < 2 or not bool((self.log_counts.diff() > 0).all()):
             _refuse("log_counts must be at least 2 rising numbers", self.log_counts)
+        if self.setting is not None:
+            nodes *= len(self.setting.nodes)
+            if len(self.setting.nodes) < 2 or not bool((self.setting.nodes.diff() > 0).all()):
+                _refuse("a setting must have at least 2 rising nodes", self.setting.nodes)
         if self.curves.shape != (3, nodes, grid):
             _refuse(f"curves must be [3, {nodes}, grid]", list(self.curves.shape))
         if self.replicas.shape[1:] != (nodes, grid) or self.replicas.shape[0] < 2:
@@ -139,6 +163,10 @@ class ZeroLossTable:
         for name in ("log_counts", "curves", "replicas"):
             arrays[name] = getattr(self, name).numpy()
         bounds = self.boundaries_ev
+        if self.setting is not None:
+            arrays["setting_name"] = np.asarray(self.setting.name)
+            arrays["setting_nodes"] = self.setting.nodes.numpy()
+            arrays["setting_trained"] = np.asarray(self.setting.trained, np.float64)
         arrays["boundaries_ev"] = np.zeros(0) if bounds is None else bounds.numpy()
         with path.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
@@ -182,6 +210,13 @@ class ZeroLossTable:
             gap_range_ev=pair("gap_range_ev") if stored["gap_range_ev"].size else None,
             peaks=int(stored["peaks"]),
             boundaries_ev=torch.from_numpy(bounds) if bounds.size else None,
+            setting=Setting(
+                str(stored["setting_name"]),
+                torch.from_numpy(stored["setting_nodes"]),
+                pair("setting_trained"),
+            )
+            if "setting_name" in stored
+            else None,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -39,13 +39,14 @@ class Ensemble:
     kept: NDArray[np.bool_]
     chi2: float
 
-    def curves(self, energy_ev: Floats, log_counts: float) -> Floats:
+    def curves(self, energy_ev: Floats, log_counts: float, condition: float = 0.0) -> Floats:
         """ln of the zero-loss counts per channel [kept, channels] at energies above the maximum.
 
         Below the trained energies the value at the first of them is held.
         """
         logs = np.full(len(energy_ev), log_counts)
-        inputs = torch.from_numpy(self.scaling.inputs(energy_ev, logs)).float()
+        settings = np.full(len(energy_ev), condition)
+        inputs = torch.from_numpy(self.scaling.inputs(energy_ev, logs, settings)).float()
         values = self.network.values(self.weights, inputs).double().numpy()
         out: Floats = values + self.scaling.base(energy_ev, logs)
         return out
@@ -86,8 +87,12 @@ def _scaling(
 ) -> Scaling:
     """Coordinates over the trained energies; the base line is a fit through flank and tail."""
     logs = [item.log_counts for item in clusters]
+    settings = [item.condition for item in clusters]
+    varied = (min(settings), max(settings)) if len(set(settings)) > 1 else None
     ends = (FIRST_WIDTHS * width_ev, float(energy_ev[-1]))
-    plain = Scaling(width_ev, ends, (min(logs), max(logs)), 0.0, 0.0, len(clusters))
+    # Without thickness clusters of its own a setting does not make the intensity an input.
+    thicknesses = max(settings.count(value) for value in settings)
+    plain = Scaling(width_ev, ends, (min(logs), max(logs)), 0.0, 0.0, thicknesses, varied)
     places, levels = [], []
     for cluster, item in zip(clusters, regions, strict=True):
         inner = item.ruling_ev[0]
@@ -97,7 +102,7 @@ def _scaling(
         places.append(plain.place(np.append(at, ends[1])))
         levels.append(np.append(np.log(counts), tail) - cluster.log_counts)
     slope, level = np.polyfit(np.concatenate(places), np.concatenate(levels), 1)
-    return Scaling(width_ev, ends, plain.log_counts, float(level), float(slope), len(clusters))
+    return replace(plain, level=float(level), slope=float(slope))
 
 
 def _chi2(network: Replicas, weights: torch.Tensor, data: TrainingSet) -> float:

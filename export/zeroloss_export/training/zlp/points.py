@@ -36,13 +36,15 @@ class Cluster:
     """The mean spectrum of pixels of about one thickness, aligned on their zero-loss maximum.
 
     ``counts`` [channels], ``some`` [n, channels] of the pixels scaled to the same zero-loss counts,
-    ``log_counts`` ln of these, ``pixels`` how many there are.
+    ``log_counts`` ln of these, ``pixels`` how many there are, ``condition`` the instrument setting
+    that they were measured with, where it is an input of the networks.
     """
 
     counts: Floats
     some: Floats
     log_counts: float
     pixels: int
+    condition: float = 0.0
 
     def variance(self, noise: NoiseModel) -> Floats:
         """Variance of ``counts``: that of one pixel falls with their number."""
@@ -129,11 +131,11 @@ def make_training_set(
         _of_cluster(energy_ev, cluster, region, noise, scaling, replicas, rng)
         for cluster, region in zip(clusters, regions, strict=True)
     ]
-    energy, log_counts, measured, target, sigma, training, held = (
+    energy, log_counts, condition, measured, target, sigma, training, held = (
         np.concatenate(items, -1) for items in zip(*parts, strict=True)
     )
     points = Points(
-        inputs=_tensor(scaling.inputs(energy, log_counts)),
+        inputs=_tensor(scaling.inputs(energy, log_counts, condition)),
         base=_tensor(scaling.base(energy, log_counts)),
         target=_tensor(target),
         sigma=_tensor(sigma),
@@ -166,6 +168,7 @@ def _of_cluster(
     return (
         energy,
         np.full(len(energy), cluster.log_counts),
+        np.full(len(energy), cluster.condition),
         np.concatenate([binned.counts, np.full(len(far), np.nan)]),
         np.concatenate([np.maximum(drawn, 1.0), levels], 1),
         np.concatenate([np.broadcast_to(binned.sigma, drawn.shape), _PSEUDO_ERROR * levels], 1),

@@ -82,7 +82,7 @@ def _fit(axes: Axes, trained: TrainedZeroLoss) -> None:
     for index, cluster in enumerate(trained.spectra.clusters):
         colour = f"C{index}"
         axes.plot(energy, np.maximum(cluster.counts, 1e-3), color=colour, lw=0.7)
-        logs = trained.ensemble.curves(energy[shown], cluster.log_counts)
+        logs = trained.ensemble.curves(energy[shown], cluster.log_counts, cluster.condition)
         low, middle, high = np.exp(np.percentile(logs, [16.0, 50.0, 84.0], axis=0))
         axes.plot(energy[shown], middle, color=colour, ls="--")
         axes.fill_between(energy[shown], low, high, color=colour, alpha=0.3, lw=0)
@@ -103,7 +103,7 @@ def _band(axes: Axes, trained: TrainedZeroLoss) -> None:
     energy = spectra.energy_ev
     for index, (cluster, item) in enumerate(zip(spectra.clusters, trained.regions, strict=True)):
         shown = (energy > FIRST_WIDTHS * spectra.width_ev) & (energy < item.gone_ev)
-        logs = trained.ensemble.curves(energy[shown], cluster.log_counts)
+        logs = trained.ensemble.curves(energy[shown], cluster.log_counts, cluster.condition)
         low, middle, high = np.exp(np.percentile(logs, [16.0, 50.0, 84.0], axis=0))
         colour = f"C{index}"
         axes.fill_between(

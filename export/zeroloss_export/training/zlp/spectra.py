@@ -26,13 +26,15 @@ _NOISE_PIXELS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class LowLossSpectra:
-    """Low-loss spectra of one axis: ``counts`` [pixels, channels], NaN where not measured."""
+    """Low-loss spectra of one axis: ``counts`` [pixels, channels], NaN where not measured.
+
+    ``condition`` [pixels] is the value of an instrument setting, 0 where none is an input.
+    """
 
     counts: Floats
+    condition: Floats
     offset_ev: float
     scale_ev: float
-    beam_kev: float | None
-    title: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +57,29 @@ class Prepared:
 
 
 def read_low_loss(
-    paths: Sequence[Path], axis: Axis | None = None, lines: int | None = None
+    paths: Sequence[Path],
+    axis: Axis | None = None,
+    *,
+    lines: int | None = None,
+    condition: str | None = None,
+    values: Sequence[float] | None = None,
 ) -> LowLossSpectra:
     """The low-loss range of recordings or files, their pixels one after the other.
 
     Of several ranges the one that holds 0 eV is taken; ``lines`` keeps the first rows of a scan.
-    Raises ValueError where no range does or the files differ in their energy axes.
+    ``condition`` is the name of an instrument setting and ``values`` what it was for each path;
+    without, beam_kev and dwell_s are read from the files. Raises ValueError where no range holds
+    0 eV, the files differ in their energy axes, or a setting is unknown.
     """
-    read = [_low_loss_of(read_measurement(path, axis=axis), path, lines) for path in paths]
+    if values is not None and len(values) != len(paths):
+        raise ValueError(f"{len(values)} values of {condition} for {len(paths)} files")
+    read = []
+    for index, path in enumerate(paths):
+        file = read_measurement(path, axis=axis)
+        value = None if values is None else values[index]
+        if value is None and condition is not None:
+            value = _setting(file, condition, path)
+        read.append(_low_loss_of(file, path, lines, value or 0.0))
     first = read[0]
     for path, other in zip(paths[1:], read[1:], strict=True):
         same = np.isclose(other.scale_ev, first.scale_ev, rtol=1e-3)
@@ -74,14 +91,24 @@ def read_low_loss(
             )
     return LowLossSpectra(
         np.concatenate([item.counts for item in read]),
+        np.concatenate([item.condition for item in read]),
         first.offset_ev,
         first.scale_ev,
-        next((item.beam_kev for item in read if item.beam_kev is not None), None),
-        ", ".join(item.title for item in read),
     )
 
 
-def _low_loss_of(file: SpectrumFile, path: Path, lines: int | None) -> LowLossSpectra:
+def _setting(file: SpectrumFile, name: str, path: Path) -> float:
+    value = {"beam_kev": file.beam_kev, "dwell_s": file.dwell_s}.get(name)
+    if value is None:
+        raise ValueError(
+            f"{path.name} does not tell {name}: give its value for every file, {name}=VALUE,VALUE"
+        )
+    return value
+
+
+def _low_loss_of(
+    file: SpectrumFile, path: Path, lines: int | None, setting: float
+) -> LowLossSpectra:
     pixels = None if lines is None else lines * file.shape[1]
     for item in file.ranges:
         last = item.offset_ev + item.scale_ev * (item.size - 1)
@@ -89,7 +116,8 @@ def _low_loss_of(file: SpectrumFile, path: Path, lines: int | None) -> LowLossSp
             counts = np.asarray(file.counts[item.name][:pixels], np.float64)
             if item.saturation is not None:
                 counts = np.where(counts >= item.saturation, np.nan, counts)
-            return LowLossSpectra(counts, item.offset_ev, item.scale_ev, file.beam_kev, file.title)
+            settings = np.full(len(counts), setting)
+            return LowLossSpectra(counts, settings, item.offset_ev, item.scale_ev)
     shown = ", ".join(
         f"{item.offset_ev:g} to {item.offset_ev + item.scale_ev * item.size:g} eV"
         for item in file.ranges
@@ -100,6 +128,7 @@ def _low_loss_of(file: SpectrumFile, path: Path, lines: int | None) -> LowLossSp
 def prepare(spectra: LowLossSpectra, clusters: int | None = None) -> Prepared:
     """Align the spectra, leave out those without a sound peak, estimate the noise, cluster.
 
+    Spectra of different settings of the instrument are clustered apart.
     ``clusters`` None chooses as few as keep the zero-loss counts of each within about 10 %. Raises
     ValueError where no pixel has a zero-loss peak.
     """
@@ -108,7 +137,8 @@ def prepare(spectra: LowLossSpectra, clusters: int | None = None) -> Prepared:
     offset = torch.full((pixels,), spectra.offset_ev)
     scale = torch.full((pixels,), spectra.scale_ev)
     peak = PeakFinder()(counts, offset, scale)
-    floor = torch.nan_to_num(counts, nan=0.0).quantile(0.25, dim=1).clamp(min=1.0)
+    floor = torch.nan_to_num(counts, nan=0.0).kthvalue(counts.shape[1] // 4 + 1, 1).values
+    floor = floor.clamp(min=1.0)
     sound = ~peak.edge & (peak.height > _FAINTEST * floor.sqrt()) & (peak.counts > 0)
     if not sound.any():
         raise ValueError(f"none of the {pixels} spectra has a zero-loss peak to train on")
@@ -126,10 +156,14 @@ def prepare(spectra: LowLossSpectra, clusters: int | None = None) -> Prepared:
         _some(spectra.counts[sound.numpy()], _NOISE_PIXELS), width / spectra.scale_ev
     )
     logs = np.log(strength)
-    labels = choose_clusters(logs) if clusters is None else cluster(logs, clusters)
-    groups = [
-        _mean_of(rows[labels == item], strength[labels == item]) for item in range(labels.max() + 1)
-    ]
+    settings = spectra.condition[sound.numpy()]
+    groups = []
+    for setting in np.unique(settings):
+        here = settings == setting
+        labels = choose_clusters(logs[here]) if clusters is None else cluster(logs[here], clusters)
+        for item in range(labels.max() + 1):
+            chosen = np.flatnonzero(here)[labels == item]
+            groups.append(_mean_of(rows[chosen], strength[chosen], float(setting)))
     return Prepared(
         energy_ev=energy,
         clusters=groups,
@@ -146,7 +180,7 @@ def _some(rows: Floats, most: int) -> Floats:
     return rows[:: -(-len(rows) // most)]
 
 
-def _mean_of(rows: Floats, strength: Floats) -> Cluster:
+def _mean_of(rows: Floats, strength: Floats, setting: float) -> Cluster:
     """Mean spectrum at the mean zero-loss counts, and some of the pixels scaled to it."""
     good = np.isfinite(rows)
     weights = np.where(good, strength[:, None], 0.0).sum(0)
@@ -154,4 +188,4 @@ def _mean_of(rows: Floats, strength: Floats) -> Cluster:
     mean = np.where(weights > 0, mean, np.nan) * strength.mean()
     chosen = slice(None, None, -(-len(rows) // _KEPT_PIXELS))
     scaled = rows[chosen] / strength[chosen, None] * strength.mean()
-    return Cluster(mean, scaled, float(np.log(strength.mean())), len(rows))
+    return Cluster(mean, scaled, float(np.log(strength.mean())), len(rows), setting)

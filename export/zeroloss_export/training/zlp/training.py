@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from zeroloss_export.networks.low_loss.table import Noise, ZeroLossTable
+from zeroloss_export.networks.low_loss.table import Noise, Setting, ZeroLossTable
 
 from .ensemble import DEFAULT_REPLICAS, Ensemble, train_ensemble
 from .noise import Floats
@@ -23,6 +23,9 @@ Bools = NDArray[np.bool_]
 WHOLE_REPLICAS: Final = 32
 """Replicas that are kept whole, for quantities that need them jointly."""
 _NODES: Final = 17
+_SETTINGS: Final = 9
+_BEYOND: Final = 0.5
+"""Of the trained range of a setting: so far beyond it the table reaches, with its wider band."""
 _MARGIN: Final = 0.5
 """Of ln N beyond the trained range that the table covers."""
 _FLANK: Final = (0.05, 0.01)
@@ -58,6 +61,7 @@ def train_zero_loss(
     mode: Mode,
     *,
     specimen: Prepared | None = None,
+    condition: str | None = None,
     boundaries: Boundaries | None = None,
     replicas: int = DEFAULT_REPLICAS,
     seed: int = 0,
@@ -70,7 +74,8 @@ def train_zero_loss(
 
     ``mode`` "vacuum": all of the spectrum is zero loss. "sample": only what lies below the mixed
     region is. ``specimen``: spectra that a vacuum peak will be subtracted from; they tell where the
-    matching window may lie. ``gap_range_ev``: where a gap is looked for; by default from the
+    matching window may lie. ``condition`` is the name of the instrument setting that differs
+    between the clusters. ``gap_range_ev``: where a gap is looked for; by default from the
     matching window to where the zero loss is gone. Raises ValueError where the spectra do not
     allow it.
     """
@@ -97,7 +102,14 @@ def train_zero_loss(
         far = max([item.gone_ev for item in bounds], default=_VACUUM_GAPS_EV)
         gap_range_ev = (match[1], min(far, float(spectra.energy_ev[-1])))
     table = tabulate(
-        spectra, ensemble, match, outer, gap_range_ev if gap else None, peaks=peaks, seed=seed
+        spectra,
+        ensemble,
+        match,
+        outer,
+        gap_range_ev if gap else None,
+        condition=condition,
+        peaks=peaks,
+        seed=seed,
     )
     return TrainedZeroLoss(mode, spectra, regions, ensemble, table)
 
@@ -131,10 +143,13 @@ def _match_window(spectra: Prepared, regions: list[Regions]) -> tuple[float, flo
     if regions:
         high = min(item.ruling_ev[0] for item in regions)
         return _MATCH * high, high
-    strongest = spectra.clusters[-1].counts
     beyond = np.flatnonzero(spectra.energy_ev > 0)
-    relative = strongest[beyond] / np.nanmax(strongest)
-    low, high = (spectra.energy_ev[beyond[int((relative < part).argmax())]] for part in _FLANK)
+    ends = []
+    for group in spectra.clusters:
+        relative = group.counts[beyond] / np.nanmax(group.counts)
+        ends.append([spectra.energy_ev[beyond[int((relative < part).argmax())]] for part in _FLANK])
+    # The broadest peak tells: of a narrower one only more of the tail is then its own.
+    low, high = np.max(ends, axis=0)
     return float(low), float(high)
 
 
@@ -145,6 +160,7 @@ def tabulate(
     outer_ev: float,
     gap_range_ev: tuple[float, float] | None,
     *,
+    condition: str | None,
     peaks: int,
     seed: int,
 ) -> ZeroLossTable:
@@ -155,16 +171,19 @@ def tabulate(
     """
     energy = spectra.energy_ev
     low, high = spectra.log_counts
-    margin = _MARGIN if ensemble.scaling.size == 2 else 0.5 * _MARGIN
-    nodes = np.linspace(low - margin, high + margin, _NODES if ensemble.scaling.size == 2 else 2)
+    several = ensemble.scaling.clusters > 1
+    margin = _MARGIN if several else 0.5 * _MARGIN
+    nodes = np.linspace(low - margin, high + margin, _NODES if several else 2)
+    settings = _settings(ensemble)
     window = (energy >= match_ev[0]) & (energy <= match_ev[1])
     curves, whole = [], []
     chosen = _chosen(ensemble, spectra, window)
-    for node in nodes:
-        logs = ensemble.curves(energy, float(node))
-        logs -= np.log(np.exp(logs[:, window]).mean(1, keepdims=True))
-        curves.append(np.percentile(logs, [16.0, 50.0, 84.0], axis=0))
-        whole.append(logs[chosen])
+    for setting in settings:
+        for node in nodes:
+            logs = ensemble.curves(energy, float(node), float(setting))
+            logs -= np.log(np.exp(logs[:, window]).mean(1, keepdims=True))
+            curves.append(np.percentile(logs, [16.0, 50.0, 84.0], axis=0))
+            whole.append(logs[chosen])
     rng = np.random.default_rng(seed)
     boundaries = rng.uniform(match_ev[1], outer_ev, len(chosen))
     noise = spectra.noise
@@ -181,14 +200,33 @@ def tabulate(
         gap_range_ev=gap_range_ev,
         peaks=peaks,
         boundaries_ev=torch.from_numpy(boundaries).float(),
+        setting=_setting(ensemble, condition, settings),
     )
+
+
+def _settings(ensemble: Ensemble) -> Floats:
+    """Values of the varied setting to tabulate, to half its range beyond what was trained."""
+    varied = ensemble.scaling.condition
+    if varied is None:
+        return np.zeros(1)
+    low, high = varied
+    beyond = _BEYOND * (high - low)
+    return np.linspace(low - beyond, high + beyond, _SETTINGS)
+
+
+def _setting(ensemble: Ensemble, condition: str | None, values: Floats) -> Setting | None:
+    trained = ensemble.scaling.condition
+    if trained is None:
+        return None
+    return Setting(condition or "setting", torch.from_numpy(values).float(), trained)
 
 
 def _chosen(ensemble: Ensemble, spectra: Prepared, window: Bools) -> NDArray[np.intp]:
     """Replicas that are even in rank of the zero loss they leave beyond the matching window."""
     energy = spectra.energy_ev
     end = float(energy[window][-1])
-    logs = ensemble.curves(energy, float(np.mean(spectra.log_counts)))
+    setting = float(np.mean(ensemble.scaling.condition or 0.0))
+    logs = ensemble.curves(energy, float(np.mean(spectra.log_counts)), setting)
     logs -= np.log(np.exp(logs[:, window]).mean(1, keepdims=True))
     order = np.argsort(logs[:, (energy > end) & (energy < 3.0 * end)].mean(1))
     ranks = (np.arange(WHOLE_REPLICAS) + 0.5) / WHOLE_REPLICAS * len(order)
