@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.05
 LISTENED_S = 0.5
-"""Most of the time between two ticks that counts as time spent listening."""
+"""Most of the time spent listening between two ticks that counts: a machine may fall asleep."""
 
 
 class Daemon:
@@ -57,6 +57,7 @@ class Daemon:
         self._closer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="closer")
         self._serving = Lock()
         self._ticked = time.monotonic()
+        self._listened_s = 0.0
         self._batcher = Batcher(config.queue.queue_mb << 20)
         self._executor = LocalExecutor(
             self._batcher,
@@ -107,7 +108,9 @@ class Daemon:
                 if self._intake.blocked:
                     self._intake.release(TICK_S)
                 else:
+                    began = time.monotonic()
                     received = self.source.receive(TICK_S)
+                    self._listened_s += time.monotonic() - began
                     if received is not None:
                         self._intake.handle(received)
                 if time.monotonic() >= self._ticked + TICK_S:
@@ -186,10 +189,9 @@ class Daemon:
         self._intake.sessions = sessions
 
     def _tick(self) -> None:
-        now = time.monotonic()
+        self._ticked = time.monotonic()
         # What could not be heard while the daemon was busy, or the machine asleep, is no silence.
-        listened_s = min(now - self._ticked, LISTENED_S)
-        self._ticked = now
+        listened_s, self._listened_s = min(self._listened_s, LISTENED_S), 0.0
         settings = self.config.runs
         for run in self._intake.open_runs():
             self.metrics.ledger(run.start.run, run.totals())
