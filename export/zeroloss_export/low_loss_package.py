@@ -119,11 +119,11 @@ def write_untrained_package(
 def spectra_of(table: ZeroLossTable) -> tuple[Tensor, Tensor, Tensor]:
     """Noisy counts [node, channel], offset_ev and scale_ev that a table is made for.
 
-    The median curve of every node with its counts, and a loss that rises from the lower end of the
-    gap range, or 2 eV. The same spectra every time.
+    The median curve of every node of ln N with its counts, and a loss that rises from above the
+    lower end of the gap range, or 2 eV. The same spectra every time.
     """
     energy = table.energy_ev.float()
-    curve = table.curves[1].exp()
+    curve = table.curves[1, : len(table.log_counts)].exp()
     core = (energy.abs() <= 0.5 * sum(table.trained_width_ev)).float()
     shape = curve / (curve * core).sum(1, keepdim=True)
     onset = (table.gap_range_ev or (2.0, 0.0))[0] + 0.5

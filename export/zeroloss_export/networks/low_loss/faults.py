@@ -19,7 +19,7 @@ MEASURED: Final = (
     "negative counts",
 )
 """What keeps a zero-loss peak from being measured."""
-MODELLED: Final = (*MEASURED, "unlike the training")
+MODELLED: Final = (*MEASURED, "unlike the training", "instrument setting not known")
 """What keeps a trained model from answering."""
 
 _SIGNIFICANT: Final = 6.0

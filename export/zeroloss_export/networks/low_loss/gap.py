@@ -58,6 +58,7 @@ class GapFit(nn.Module):
 
     energy: Tensor
     bank: Tensor
+    steps: Tensor
     basis: Tensor
     squares: Tensor
     shares: Tensor
@@ -96,9 +97,11 @@ class GapFit(nn.Module):
         triangle = triangle / triangle.sum()
         self.share = float(triangle.square().sum()) * table.noise.pooling
         self.ahead = max(2 * half, round(0.5 / table.scale_ev))
+        bank = noise_bank(table.noise, len(replicas), stop - first + 1)
         buffers = {
             "energy": energy,
-            "bank": noise_bank(table.noise, len(replicas), stop - first + 1),
+            "bank": bank,
+            "steps": bank[:, 1:] - bank[:, :-1],
             "basis": basis.flatten(1),
             "squares": basis.flatten(1).square(),
             "shares": torch.linspace(0.0, 1.0, len(replicas)),
@@ -129,7 +132,7 @@ class GapFit(nn.Module):
         lowest, upper = self._upper(low, variance)
         ends = torch.lerp(lowest[:, None], upper[:, None], self.shares)[..., None]
         part = (place - place.floor())[:, None, None]
-        noise = torch.lerp(self.bank[None, :, :-1], self.bank[None, :, 1:], part)
+        noise = self.bank[None, :, :-1] + part * self.steps
         noisy = aligned[:, None] + noise * variance.sqrt()[:, None]
         model = self.curves(counts.clamp(min=1.0).log(), setting).exp()
         left = noisy - model * window_mean(noisy[..., self.window])[..., None]

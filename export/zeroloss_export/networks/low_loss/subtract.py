@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from zeroloss_export.networks.low_loss.table import ZeroLossTable
 
+_NOTHING: Final = -1e4
+"""Logarithm of nothing."""
+
 
 class Subtracted(NamedTuple):
     """Zero-loss peak and what is left, each [batch, 3, grid] as 16, 50 and 84 %.
 
     What is left is not cut at zero, so that its noise stays unbiased. NaN where the spectrum is;
-    the zero-loss peak is also given where the spectrum does not reach beyond its maximum.
+    beyond the matching window the zero-loss peak is also given where the spectrum is not.
     """
 
     zero_loss: Tensor
     left: Tensor
+    model: Tensor
+    """The part of the zero-loss peak that is a curve of the table, 0 up to the matching window."""
 
 
 class Interpolated(nn.Module):
@@ -47,14 +52,19 @@ class Interpolated(nn.Module):
         """[batch] to [batch, curve, point]; ``setting`` [batch] where the table has one."""
         above, part = _between(self.nodes, log_counts)
         if setting is None:
-            rows = torch.lerp(self.rows[above], self.rows[above + 1], part)
+            rows = _mixed(self.rows[above], self.rows[above + 1], part)
         else:
             lower, share = _between(self.settings, setting)
             first, count = lower * len(self.nodes) + above, len(self.nodes)
-            near = torch.lerp(self.rows[first], self.rows[first + 1], part)
-            far = torch.lerp(self.rows[first + count], self.rows[first + count + 1], part)
-            rows = torch.lerp(near, far, share)
+            near = _mixed(self.rows[first], self.rows[first + 1], part)
+            far = _mixed(self.rows[first + count], self.rows[first + count + 1], part)
+            rows = _mixed(near, far, share)
         return rows.reshape(-1, *self.shape)
+
+
+def _mixed(low: Tensor, high: Tensor, part: Tensor) -> Tensor:
+    # Not torch.lerp: exported, it costs twice as much.
+    return low + part * (high - low)
 
 
 def _between(nodes: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,17 +91,22 @@ class Subtraction(nn.Module):
         self.window = table.match
         own = torch.arange(table.curves.shape[2]) < table.match.stop
         self.register_buffer("own", own, persistent=False)
-        self.curves = Interpolated(table.log_counts, table.curves, table.settings)
+        curves = torch.where(own, torch.full_like(table.curves, _NOTHING), table.curves)
+        self.curves = Interpolated(table.log_counts, curves, table.settings)
 
     def forward(self, aligned: Tensor, counts: Tensor, setting: Tensor | None = None) -> Subtracted:
         """``aligned`` [batch, grid] counts on the grid, ``counts`` [batch] of the zero-loss."""
         level = window_mean(aligned[:, self.window])
         model = self.curves(counts.clamp(min=1.0).log(), setting).exp() * level[:, None, None]
-        zero_loss = torch.where(self.own, aligned[:, None], model)
-        return Subtracted(zero_loss, aligned[:, None] - zero_loss.flip(1))
+        # On [batch, grid], not three times over; NaN stays NaN.
+        nothing = aligned - aligned
+        zero_loss = torch.where(self.own, aligned, torch.zeros_like(aligned))[:, None] + model
+        left = torch.where(self.own, nothing, aligned)[:, None] - model.flip(1)
+        return Subtracted(zero_loss, left, model)
 
 
 def window_mean(counts: Tensor) -> Tensor:
-    """Mean of the measured channels of a matching window [..., channel], at least 0."""
+    """Mean of the measured channels of a matching window [..., channel], at least 0 or NaN."""
     measured = (~torch.isnan(counts)).float().sum(-1)
-    return (torch.nan_to_num(counts, nan=0.0).sum(-1) / measured.clamp(min=1.0)).clamp(min=0.0)
+    mean = (torch.nan_to_num(counts, nan=0.0).sum(-1) / measured.clamp(min=1.0)).clamp(min=0.0)
+    return torch.where(measured > 0.0, mean, torch.full_like(mean, torch.nan))
