@@ -45,7 +45,7 @@ class Instrument:
     beam: Beam = field(default_factory=lambda: Beam(200.0, 20.0))
     convergence_mrad: float = 10.0
     offset_ev: float = -4.0
-    scale_ev: float = 0.04
+    scale_ev: float = 0.05
     channels: int = 1024
     electrons: float = 2e6
     gain: float = 4.0
