@@ -15,7 +15,7 @@ from torch import nn
 
 from zeroloss.models import load_package
 from zeroloss.models.manifest import Buckets
-from zeroloss_export.commands import train_zlp
+from zeroloss_export.commands import package_low_loss, train_zlp
 from zeroloss_export.evaluation.card import Card
 from zeroloss_export.evaluation.judged import judge
 from zeroloss_export.evaluation.measured import (
@@ -61,6 +61,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_train(commands)
     _add_evaluate(commands)
     _add_package(commands)
+    low_loss = _subcommand(
+        commands,
+        "low-loss",
+        package_low_loss.HELP,
+        package_low_loss.EXAMPLES,
+        package_low_loss.run,
+    )
+    package_low_loss.configure(low_loss)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     torch.set_num_threads(options.threads)

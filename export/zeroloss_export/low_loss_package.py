@@ -30,7 +30,11 @@ _OTHER_SCALE: Final = 0.1
 _ERROR_LIMIT: Final = 0.02
 """Where a choice between two grid points hangs on the last digit, more than rounding differs."""
 
-_NAMES: Final[dict[Tail, str]] = {"mirrored": "low_loss", "power law": "low_loss_power_law"}
+UNTRAINED_NAMES: Final[dict[Tail, str]] = {
+    "mirrored": "low_loss",
+    "power law": "low_loss_power_law",
+}
+"""Names of the packages without training, by their tail of the zero-loss peak."""
 _TITLES: Final[dict[Tail, str]] = {
     "mirrored": "Low loss, untrained: mirrored zero-loss tail, no error band",
     "power law": "Low loss, untrained: power-law zero-loss tail, no error band",
@@ -100,7 +104,7 @@ def write_untrained_package(
         UntrainedGraph(tail).eval(),
         _simulated_spectra(),
         buckets,
-        name=_NAMES[tail],
+        name=UNTRAINED_NAMES[tail],
         version=version,
         title=_TITLES[tail],
         description=_DESCRIPTIONS[tail],
