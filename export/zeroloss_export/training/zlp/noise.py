@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
+from scipy.ndimage import uniform_filter1d
 from scipy.signal import savgol_coeffs
 
 Floats = NDArray[np.float64]
@@ -22,6 +22,8 @@ _SPREADS: Final = np.linspace(0.05, 2.0, 79)
 _CORE: Final = 1.5
 """Peak widths around the maximum that are left out: nothing smooth follows the peak's core."""
 _ROUNDS: Final = 3
+_LEAST_GAIN: Final = 1e-6
+"""Counts per electron where readout hides all counting noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +60,9 @@ def estimate_noise(spectra: Floats, width_channels: float) -> NoiseModel:
 
     Nothing real is narrower than the resolution of the instrument, which the zero-loss peak shows:
     what a local polynomial over a peak width does not follow is noise. How much of the noise that
-    polynomial swallows follows from its spread over channels, which is found from the
-    autocovariance of what is left: for counting noise where the spectrum is strong, for the readout
-    where it is weak. NaN is not measured. Raises ValueError where there is too little to go by.
+    polynomial swallows follows from its spread over channels, which is found together with gain and
+    readout from the autocovariance of what is left, at every level of counts. NaN is not
+    measured. Raises ValueError where there is too little to go by.
     """
     window = max(_MIN_WINDOW, int(width_channels) | 1)
     if spectra.shape[1] < 4 * window:
@@ -69,21 +71,17 @@ def estimate_noise(spectra: Floats, width_channels: float) -> NoiseModel:
             f"{width_channels:.0f} channels: expected at least {4 * window}"
         )
     smoother = savgol_coeffs(window, _ORDER)
-    level, lagged = _residual_by_level(spectra, width_channels, window, smoother)
-    response = _response(smoother)
-    counting = readout = _find_spread(lagged, response)
-    gain, base = 0.0, 0.0
+    level, lagged, number = _residual_by_level(spectra, width_channels, window, smoother)
+    response, expected = _response(smoother), lagged[:, 0]
     for _ in range(_ROUNDS):
+        # A variance that was measured on n channels is uncertain by itself times sqrt(2 / n).
+        weight = np.sqrt(number) / np.maximum(expected, 1e-3 * expected.max() + 1e-12)
+        gain, base, counting, readout = _fit(level, lagged, response, weight)
         kept = [(response @ _correlation(spread))[0] for spread in (counting, readout)]
-        gain, base = _fit_variance(level, lagged[:, 0], *kept)
-        share = gain * level * kept[0] / (gain * level * kept[0] + base * kept[1] + 1e-12)
-        # Neither can be told where the other prevails.
-        strong, weak = share > 0.6, share < 0.4
-        counting = _find_spread(lagged[strong], response) if strong.sum() > 1 else counting
-        readout = _find_spread(lagged[weak], response) if weak.sum() > 1 else readout
+        expected = gain * level * kept[0] + base * kept[1]
     if gain == 0.0 and base == 0.0:
         raise ValueError("the spectra show no noise at all: expected measured counts")
-    return NoiseModel(gain, float(np.sqrt(base)), counting, readout)
+    return NoiseModel(max(gain, _LEAST_GAIN), float(np.sqrt(base)), counting, readout)
 
 
 def _pooled(spread: float, sizes: NDArray[np.int64]) -> Floats:
@@ -95,16 +93,6 @@ def _pooled(spread: float, sizes: NDArray[np.int64]) -> Floats:
 def _correlation(spread: float) -> Floats:
     """Autocorrelation at lags 0 ... LAGS of white noise smoothed by a Gaussian."""
     return np.exp(-(np.arange(LAGS + 1) ** 2) / (4.0 * spread**2))
-
-
-def _find_spread(lagged: Floats, response: Floats) -> float:
-    """The point spread whose residual would have the measured autocorrelation."""
-    measured = (lagged / np.maximum(lagged[:, :1], 1e-12)).mean(0)
-    misfit = []
-    for spread in _SPREADS:
-        expected = response @ _correlation(float(spread))
-        misfit.append(float(((expected / expected[0] - measured) ** 2).sum()))
-    return float(_SPREADS[int(np.argmin(misfit))])
 
 
 def _response(smoother: Floats) -> Floats:
@@ -123,8 +111,8 @@ def _response(smoother: Floats) -> Floats:
 
 def _residual_by_level(
     spectra: Floats, width_channels: float, window: int, smoother: Floats
-) -> tuple[Floats, Floats]:
-    """Mean counts [bins] and the residual's autocovariance [bins, LAGS + 1], by level of counts."""
+) -> tuple[Floats, Floats, Floats]:
+    """Mean counts [bins], the residual's autocovariance [bins, LAGS + 1] there, and of how many."""
     valid = np.isfinite(spectra)
     filled = np.where(valid, spectra, 0.0)
     smooth = np.stack([np.convolve(row, smoother, "valid") for row in filled])
@@ -134,13 +122,18 @@ def _residual_by_level(
     good = (missing < 0.5) & (np.abs(distance) > _CORE * width_channels + window // 2)
     if good.sum() < 4 * _BINS:
         raise ValueError("too few measured channels beside the peak to estimate the noise")
+    # The variance is linear in the counts, so that a bin may mix levels; but bins chosen by the
+    # counts of single channels would sort the noise as well.
+    sums, numbers = np.where(good, smooth, 0.0).sum(0), good.sum(0)
+    rough = uniform_filter1d(np.stack([sums, numbers]).astype(np.float64), 2 * window + 1)
+    key = np.broadcast_to(rough[0] / np.maximum(rough[1], 1e-9), smooth.shape)
     # Even in the number of channels below the median, even in the logarithm of the counts above.
-    half = np.quantile(smooth[good], np.linspace(0.0, 0.5, _BINS // 2 + 1))
-    most = float(smooth[good].max())
+    half = np.quantile(key[good], np.linspace(0.0, 0.5, _BINS // 2 + 1))
+    most = float(key[good].max())
     upper = np.geomspace(max(half[-1], 1e-3 * most), most, _BINS // 2 + 1)[1:]
     edges = np.append(half, upper)
-    index = np.clip(np.searchsorted(edges, smooth, "right") - 1, 0, len(edges) - 2)
-    level, lagged = [], []
+    index = np.clip(np.searchsorted(edges, key, "right") - 1, 0, len(edges) - 2)
+    level, lagged, number = [], [], []
     for item in range(len(edges) - 1):
         here = good & (index == item)
         if here.sum() < 3 * LAGS:
@@ -152,14 +145,43 @@ def _residual_by_level(
             product = residual[:, lag:] * residual[:, : residual.shape[1] - lag]
             row.append(product[pair].mean() if pair.any() else 0.0)
         lagged.append(row)
-    return np.clip(np.asarray(level), 0.0, None), np.asarray(lagged)
+        number.append(here.sum())
+    return np.clip(level, 0.0, None), np.asarray(lagged), np.asarray(number, np.float64)
 
 
-def _fit_variance(
-    level: Floats, variance: Floats, counting: float, readout: float
-) -> tuple[float, float]:
-    """Gain and readout variance, weighting every level by its own relative error."""
-    weight = 1.0 / np.maximum(variance, 1e-3 * variance.max() + 1e-12)
-    table = np.stack([counting * level, np.full_like(level, readout)], 1) * weight[:, None]
-    (gain, base), _ = nnls(table, variance * weight)
-    return float(gain), float(base)
+def _fit(
+    level: Floats, lagged: Floats, response: Floats, weight: Floats
+) -> tuple[float, float, float, float]:
+    """Gain, readout variance and both spreads that explain the residual's autocovariance best.
+
+    Least squares over levels [n], with their ``weight`` [n], and lags at once, for each pair of
+    spreads; that of the readout is not the wider one.
+    """
+    shapes = np.stack([response @ _correlation(float(spread)) for spread in _SPREADS])
+    counting, readout = np.tril_indices(len(_SPREADS))
+    overlap = shapes @ shapes.T
+    parts = np.stack([level * weight, weight])
+    power = parts @ parts.T
+    towards = shapes @ (parts @ (lagged * weight[:, None])).T
+    a, b, c = (
+        power[0, 0] * overlap[counting, counting],
+        power[0, 1] * overlap[counting, readout],
+        power[1, 1] * overlap[readout, readout],
+    )
+    u, v = towards[counting, 0], towards[readout, 1]
+    inverse = 1.0 / np.maximum(a * c - b * b, 1e-12 * a * c)
+    gain, base = (c * u - b * v) * inverse, (a * v - b * u) * inverse
+    # Neither is negative: the other one then explains all alone.
+    gain, base = (
+        np.where(base < 0, u / a, np.maximum(gain, 0.0)),
+        np.where(gain < 0, v / c, np.maximum(base, 0.0)),
+    )
+    gain, base = np.maximum(gain, 0.0), np.maximum(base, 0.0)
+    explained = 2.0 * (gain * u + base * v) - a * gain**2 - 2.0 * b * gain * base - c * base**2
+    best = int(explained.argmax())
+    return (
+        float(gain[best]),
+        float(base[best]),
+        float(_SPREADS[counting[best]]),
+        float(_SPREADS[readout[best]]),
+    )
