@@ -15,12 +15,12 @@ _SPREAD: Final = 0.1
 _ROUNDS: Final = 100
 
 
-def choose_clusters(log_counts: Floats, smallest: int = 1) -> NDArray[np.int64]:
+def choose_clusters(log_counts: Floats) -> NDArray[np.int64]:
     """Labels [n] of as few clusters (at most 8) as keep ln N [n] of each within about 10 %."""
-    for count in range(1, MOST_CLUSTERS + 1):
+    for count in range(1, min(MOST_CLUSTERS, len(np.unique(log_counts))) + 1):
         labels = cluster(log_counts, count)
         spreads = [log_counts[labels == item].std() for item in range(labels.max() + 1)]
-        if max(spreads) <= _SPREAD or len(log_counts) < 2 * (count + 1) * smallest:
+        if max(spreads) <= _SPREAD or len(log_counts) < 2 * (count + 1):
             break
     return labels
 
@@ -33,7 +33,10 @@ def cluster(log_counts: Floats, count: int) -> NDArray[np.int64]:
     """
     distinct = np.unique(log_counts)
     if not 1 <= count <= len(distinct):
-        raise ValueError(f"{count} clusters of {len(distinct)} different zero-loss intensities")
+        raise ValueError(
+            f"{count} clusters: expected 1 to {len(distinct)}, as many as there are different "
+            "zero-loss intensities"
+        )
     centres = np.quantile(distinct, (np.arange(count) + 0.5) / count)
     for _ in range(_ROUNDS):
         labels = np.abs(log_counts[:, None] - centres).argmin(1)

@@ -15,12 +15,14 @@ from zeroloss_export.networks.replicas import Replicas
 from .levenberg import fit
 from .noise import Floats, NoiseModel
 from .points import FIRST_WIDTHS, Cluster, TrainingSet, make_training_set
-from .regions import Regions
+from .regions import Regions, bridged
 from .scaling import Scaling
 
 DEFAULT_REPLICAS: Final = 100
 _CUT: Final = 2.0
 """Times the median cost per point: replicas above it did not converge and are left out."""
+_LEAST: Final = 1e-7
+"""Of the maximum: where counts are no more than that the base line is drawn through it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Ensemble:
     """Replicas of one zero-loss peak.
 
     ``weights`` [R, parameters] of those kept; ``cost`` [R] of every trained replica per training
-    point, about 2 for a good one: its own noise and that of the measurement; ``kept`` [R] which of
+    point, 1 to 2 for a good one: its own noise and that of the measurement; ``kept`` [R] which of
     them are kept; ``chi2`` per point of the median curve against the measured means, about 1.
     """
 
@@ -68,6 +70,8 @@ def train_ensemble(
     A replica whose cost per point exceeds twice the median did not converge; it is counted and
     left out. Raises ValueError where no replica is left or there is too little to train on.
     """
+    if replicas < 2:
+        raise ValueError(f"{replicas} replicas: expected at least 2, better 100")
     scaling = _scaling(energy_ev, clusters, regions, width_ev)
     rng = np.random.default_rng(seed)
     data = make_training_set(energy_ev, clusters, regions, noise, scaling, replicas, rng)
@@ -75,9 +79,10 @@ def train_ensemble(
     start = network.draw(replicas, torch.Generator().manual_seed(seed))
     fitted = fit(network, start, data.points, progress=progress)
     cost = fitted.cost.double().numpy()
-    kept = np.isfinite(cost) & (cost <= _CUT * np.nanmedian(cost))
-    if not kept.any():
+    finite = np.isfinite(cost)
+    if not finite.any():
         raise ValueError("no replica converged: the spectra may hold no zero-loss peak")
+    kept = finite & (cost <= _CUT * np.median(cost[finite]))
     weights = fitted.weights[torch.from_numpy(kept)]
     return Ensemble(network, scaling, weights, cost, kept, _chi2(network, weights, data))
 
@@ -97,7 +102,8 @@ def _scaling(
     for cluster, item in zip(clusters, regions, strict=True):
         inner = item.ruling_ev[0]
         at = np.array([ends[0], inner])
-        counts = np.interp(at, energy_ev, np.maximum(cluster.counts, 1.0))
+        known = bridged(cluster.counts)
+        counts = np.interp(at, energy_ev, np.maximum(known, _LEAST * known.max()))
         tail = np.log(counts[1]) + (1.0 - item.exponent) * np.log(ends[1] / inner)
         places.append(plain.place(np.append(at, ends[1])))
         levels.append(np.append(np.log(counts), tail) - cluster.log_counts)

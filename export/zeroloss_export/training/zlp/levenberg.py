@@ -17,6 +17,8 @@ ANCHOR: Final = 0.3
 """Precision with which each network is held to its own random start (1 / variance of a weight)."""
 LOG_FLOOR: Final = 0.02
 """Smallest error of ln I in the first stage, which only has to come near."""
+LEAST: Final = 0.1
+"""Of its error: what a target is at least where its logarithm is taken."""
 PATIENCE: Final = 6
 """Steps without a better validation cost after which a replica keeps its best weights."""
 GIVE_UP: Final = 1e7
@@ -99,7 +101,7 @@ class _Stage:
         self._logarithmic = logarithmic
         self._target, self._sigma = points.target, points.sigma
         if logarithmic:
-            above = points.target.clamp(min=1.0)
+            above = torch.maximum(points.target, LEAST * points.sigma)
             self._target = above.log()
             self._sigma = (points.sigma / above).clamp(LOG_FLOOR, 1.0)
 

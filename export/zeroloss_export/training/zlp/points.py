@@ -12,13 +12,16 @@ import torch
 from .levenberg import Points
 from .modes import shape_modes
 from .noise import Floats, NoiseModel
-from .regions import Regions, smoothed
+from .regions import Regions, bridged, smoothed
 from .scaling import Scaling
 
 FIRST_WIDTHS: Final = 0.4
 """Where training begins, in zero-loss widths above the maximum: nearer to it a pixel's own counts
 are the zero loss, no model is needed."""
 _MOST_BINS: Final = 120
+_ALIGNED: Final = 0.005
+"""Relative error of a mean spectrum however many electrons it holds: a peak of which the maximum is
+known to a hundredth of a channel, interpolated linearly, is no better on its flank."""
 _PSEUDO_POINTS: Final = 24
 _PSEUDO_ERROR: Final = 0.3
 """Relative error of a pseudo-datum beside its replica's own level."""
@@ -94,7 +97,7 @@ def bin_trained(
     return Binned(
         mean(energy_ev),
         mean(cluster.counts),
-        np.sqrt(variance),
+        np.sqrt(variance + (_ALIGNED * mean(cluster.counts)) ** 2),
         np.reshape(binned, (len(modes), len(filled))),
     )
 
@@ -170,7 +173,7 @@ def _of_cluster(
         np.full(len(energy), cluster.log_counts),
         np.full(len(energy), cluster.condition),
         np.concatenate([binned.counts, np.full(len(far), np.nan)]),
-        np.concatenate([np.maximum(drawn, 1.0), levels], 1),
+        np.concatenate([drawn, levels], 1),
         np.concatenate([np.broadcast_to(binned.sigma, drawn.shape), _PSEUDO_ERROR * levels], 1),
         np.concatenate([known - held, ones], 1),
         np.concatenate([held, 0.0 * ones], 1),
@@ -185,18 +188,24 @@ def _pseudo_data(
     replicas: int,
     rng: np.random.Generator,
 ) -> tuple[Floats, Floats]:
-    """Energies [n] where the zero loss is gone, and the level each replica is pulled to [R, n]."""
-    inner = regions.ruling_ev[0]
-    far = np.geomspace(regions.gone_ev, float(energy_ev[-1]), _PSEUDO_POINTS)
-    near = (energy_ev > 0.8 * inner) & (energy_ev <= 1.02 * inner) & (cluster.counts > 0)
-    level = np.mean(
-        np.log(cluster.counts[near]) + regions.exponent * np.log(energy_ev[near] / inner)
-    )
+    """Energies [n] where the zero loss is gone, and the level each replica is pulled to [R, n].
+
+    None where the range ends before: nothing is asked of a replica there.
+    """
+    inner, last = regions.ruling_ev[0], float(energy_ev[-1])
+    if regions.gone_ev >= last:
+        return np.zeros(0), np.zeros((replicas, 0))
+    far = np.geomspace(regions.gone_ev, last, _PSEUDO_POINTS)
+    counts = bridged(cluster.counts)
+    below = np.flatnonzero((energy_ev > 0) & (energy_ev <= 1.02 * inner) & (counts > 0))
+    # At a coarse dispersion no channel may lie so near to the boundary.
+    near = below[energy_ev[below] > min(0.8 * inner, energy_ev[below[-1]] - 1e-9)]
+    level = np.mean(np.log(counts[near]) + regions.exponent * np.log(energy_ev[near] / inner))
     flattening = rng.normal(*FLATTENING, replicas)[:, None]
     levels = np.exp(level + (flattening - regions.exponent) * np.log(far / inner))
     most = np.interp(far, energy_ev, smoothed(cluster.counts))
     # What is far below the noise of a channel cannot be told from nothing.
-    least = _NOTHING * np.interp(far, energy_ev, np.sqrt(noise.variance(cluster.counts)))
+    least = _NOTHING * np.interp(far, energy_ev, np.sqrt(noise.variance(counts)))
     return far, np.maximum(np.minimum(levels, most), least)
 
 

@@ -109,18 +109,31 @@ def find_regions(
             largest = max(largest, value)
     if largest <= 0:
         raise ValueError(
-            "no falling tail beside the zero-loss peak: expected a spectrum that reaches a few "
-            "peak widths above it"
+            "no falling tail beside the zero-loss peak: expected several channels a peak width and "
+            "a few widths before the specimen prevails; or give both boundaries by hand"
         )
+    last = float(energy_ev[-1])
     plateau, at = _plateau(exponent, stop)
     if vacuum:
         edge = float(exponent.energy_ev[stop])
         level = _value_at(exponent, edge)
-        return Regions((edge, edge), min(1.5 * edge, float(energy_ev[-1])), level)
+        return Regions((edge, edge), min(1.5 * edge, last), level)
     inner = _first_below(exponent, _RULING[0] * plateau, at, stop)
     outer = max(inner, _first_below(exponent, _RULING[1] * plateau, at, stop))
     gone = _gone(energy_ev, counts, variance, inner, plateau)
-    return Regions((inner, outer), max(gone, 2.0 * outer), plateau)
+    return Regions((inner, outer), min(max(gone, 2.0 * outer), last), plateau)
+
+
+def tail_exponent(energy_ev: Floats, counts: Floats, variance: Floats, up_to_ev: float) -> float:
+    """Power r of I ~ E^-r just below an energy, over the same span of E or five channels."""
+    good = np.isfinite(counts) & (counts > 0) & (energy_ev > 0) & (energy_ev <= up_to_ev)
+    enough = np.flatnonzero(good)[-_FEWEST:]
+    if len(enough) < 2:
+        raise ValueError(f"no counts between the zero-loss maximum and {up_to_ev:g} eV to go by")
+    here = good & (energy_ev >= min(up_to_ev / _SPAN**2, float(energy_ev[enough[0]])))
+    weight = counts[here] / np.sqrt(variance[here])
+    slope, _ = np.polyfit(np.log(energy_ev[here]), np.log(counts[here]), 1, w=weight)
+    return -float(slope)
 
 
 def _plateau(exponent: Exponent, stop: int) -> tuple[float, int]:
@@ -166,3 +179,9 @@ def smoothed(counts: Floats, window: int = 15) -> Floats:
     total = np.convolve(np.where(good, counts, 0.0), kernel, "same")
     mean: Floats = total / np.maximum(np.convolve(good, kernel, "same"), 1.0)
     return mean
+
+
+def bridged(counts: Floats) -> Floats:
+    """Counts [channels] with straight lines across channels that were not measured."""
+    good = np.flatnonzero(np.isfinite(counts))
+    return np.interp(np.arange(len(counts)), good, counts[good])

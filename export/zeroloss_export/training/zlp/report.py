@@ -36,7 +36,7 @@ def summary(trained: TrainedZeroLoss) -> list[str]:
         ),
         (
             f"replicas: {len(kept)} of {len(ensemble.kept)} converged and kept, cost per point "
-            f"{np.median(kept):.2f} (expected 2)"
+            f"{np.median(kept):.2f} (expected 1 to 2)"
         ),
         f"chi2 per point of their median against the measured means: {ensemble.chi2:.2f}",
         f"matched between {match[0]:.2f} and {match[1]:.2f} eV",

@@ -12,7 +12,7 @@ import torch
 
 from zeroloss.recording.spectrum_files import Axis, SpectrumFile, read_measurement
 from zeroloss_export.networks.low_loss.align import align
-from zeroloss_export.networks.low_loss.peak import PeakFinder
+from zeroloss_export.networks.low_loss.peak import SEARCH_EV, PeakFinder
 
 from .clusters import choose_clusters, cluster
 from .noise import Floats, NoiseModel, estimate_noise
@@ -20,6 +20,12 @@ from .points import Cluster
 
 _FAINTEST: Final = 30.0
 """Zero-loss height over the noise from which a pixel is worth training on."""
+_ALIKE: Final = 2.0
+"""Times the median width: peaks wider, or narrower by as much, are not those of the instrument."""
+_DEAD: Final = 6.0
+"""Standard deviations by which a channel that never changes must depart from its neighbours."""
+_AROUND: Final = 0.01
+"""Relative distance up to which a spectrum stands for its like, be it the only one."""
 _KEPT_PIXELS: Final = 512
 _NOISE_PIXELS: Final = 256
 
@@ -72,7 +78,11 @@ def read_low_loss(
     0 eV, the files differ in their energy axes, or a setting is unknown.
     """
     if values is not None and len(values) != len(paths):
-        raise ValueError(f"{len(values)} values of {condition} for {len(paths)} files")
+        raise ValueError(
+            f"{len(values)} values of {condition} for {len(paths)} files: expected one for each"
+        )
+    if lines is not None and lines < 1:
+        raise ValueError(f"{lines} lines of a scan: expected 1 or more")
     read = []
     for index, path in enumerate(paths):
         file = read_measurement(path, axis=axis)
@@ -132,7 +142,8 @@ def prepare(spectra: LowLossSpectra, clusters: int | None = None) -> Prepared:
     ``clusters`` None chooses as few as keep the zero-loss counts of each within about 10 %. Raises
     ValueError where no pixel has a zero-loss peak.
     """
-    counts = torch.from_numpy(spectra.counts).float()
+    alive = without_dead_channels(spectra.counts)
+    counts = torch.from_numpy(alive).float()
     pixels = len(counts)
     offset = torch.full((pixels,), spectra.offset_ev)
     scale = torch.full((pixels,), spectra.scale_ev)
@@ -141,7 +152,13 @@ def prepare(spectra: LowLossSpectra, clusters: int | None = None) -> Prepared:
     floor = floor.clamp(min=1.0)
     sound = ~peak.edge & (peak.height > _FAINTEST * floor.sqrt()) & (peak.counts > 0)
     if not sound.any():
-        raise ValueError(f"none of the {pixels} spectra has a zero-loss peak to train on")
+        raise ValueError(
+            f"none of the {pixels} spectra has a zero-loss peak to train on: expected counts, not "
+            f"normalised, with a maximum above {_FAINTEST:.0f} between {SEARCH_EV[0]:g} and "
+            f"{SEARCH_EV[1]:g} eV, both of its flanks inside the range"
+        )
+    # A spike of one pixel is not to decide how far the common axis reaches.
+    sound &= (peak.width_ev / peak.width_ev[sound].median()).log().abs() < np.log(_ALIKE)
     places, widths = peak.place[sound], peak.width_ev[sound]
     width = float(widths.median())
     below = int(places.min().floor())
@@ -152,9 +169,7 @@ def prepare(spectra: LowLossSpectra, clusters: int | None = None) -> Prepared:
     )
     rows = aligned.double().numpy()
     strength = peak.counts[sound].double().numpy()
-    noise = estimate_noise(
-        _some(spectra.counts[sound.numpy()], _NOISE_PIXELS), width / spectra.scale_ev
-    )
+    noise = estimate_noise(_some(alive[sound.numpy()], _NOISE_PIXELS), width / spectra.scale_ev)
     logs = np.log(strength)
     settings = spectra.condition[sound.numpy()]
     groups = []
@@ -169,11 +184,35 @@ def prepare(spectra: LowLossSpectra, clusters: int | None = None) -> Prepared:
         clusters=groups,
         noise=noise,
         width_ev=width,
-        widths_ev=(float(widths.min()), float(widths.max())),
-        log_counts=(float(logs.min()), float(logs.max())),
+        widths_ev=(float(widths.min()) * (1.0 - _AROUND), float(widths.max()) * (1.0 + _AROUND)),
+        log_counts=(float(logs.min()) - _AROUND, float(logs.max()) + _AROUND),
         used=int(sound.sum()),
         pixels=pixels,
     )
+
+
+def without_dead_channels(counts: Floats) -> Floats:
+    """The counts [pixels, channels] with NaN in channels that are dead or stuck.
+
+    Such a channel holds the same number in every pixel (0, if there is one pixel only), far from
+    what the measured channels beside it hold. Where all of them hold that number, as the empty
+    tail of a counting detector does, nothing is dead.
+    """
+    rows = counts[np.isfinite(counts).any(1)]
+    if len(rows) == 0:
+        return counts
+    held = rows[0]
+    stuck = (rows == held).all(0) & ((held == 0) | (len(rows) > 1))
+    alive = np.flatnonzero(~stuck & np.isfinite(rows).any(0))
+    if not stuck.any() or len(alive) == 0:
+        return counts
+    mean = np.nanmean(rows[:, alive], 0)
+    after = np.searchsorted(alive, np.arange(len(held)))
+    beside = np.stack([mean[np.maximum(after - 1, 0)], mean[np.minimum(after, len(mean) - 1)]])
+    low, high = beside.min(0), beside.max(0)
+    dead = (held < low - _DEAD * np.sqrt(np.maximum(low, 1.0))) & stuck
+    dead |= (held > high + _DEAD * np.sqrt(np.maximum(high, 1.0))) & stuck
+    return np.where(dead, np.nan, counts)
 
 
 def _some(rows: Floats, most: int) -> Floats:

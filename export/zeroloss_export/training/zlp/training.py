@@ -14,7 +14,8 @@ from zeroloss_export.networks.low_loss.table import Noise, Setting, ZeroLossTabl
 
 from .ensemble import DEFAULT_REPLICAS, Ensemble, train_ensemble
 from .noise import Floats
-from .regions import Regions, find_regions
+from .points import FIRST_WIDTHS
+from .regions import Regions, find_regions, tail_exponent
 from .spectra import Prepared
 
 Mode = Literal["vacuum", "sample"]
@@ -81,6 +82,24 @@ def train_zero_loss(
     """
     given = boundaries or Boundaries()
     regions = [_regions(spectra, index, mode, given) for index in range(len(spectra.clusters))]
+    bounds = regions if mode == "sample" else []
+    if specimen is not None:
+        bounds = [
+            _regions(specimen, index, "sample", given) for index in range(len(specimen.clusters))
+        ]
+    match = given.match_ev or _match_window(spectra, bounds)
+    _check_window(spectra, match)
+    outer = max([match[1], *(item.ruling_ev[1] for item in bounds)])
+    if gap:
+        far = max([item.gone_ev for item in bounds], default=_VACUUM_GAPS_EV)
+        last = float(spectra.energy_ev[-1])
+        gap_range_ev = gap_range_ev or (match[1], min(far, last))
+        if not 0.0 < gap_range_ev[0] < gap_range_ev[1] <= last:
+            raise ValueError(
+                f"a gap cannot be looked for from {gap_range_ev[0]:.2f} to {gap_range_ev[1]:.2f} "
+                f"eV: expected rising energies between 0 and {last:.2f} eV"
+            )
+    # All that can be wrong with what was given is told before the long part.
     ensemble = train_ensemble(
         spectra.energy_ev,
         spectra.clusters,
@@ -91,16 +110,6 @@ def train_zero_loss(
         seed=seed,
         progress=progress,
     )
-    bounds = regions if mode == "sample" else []
-    if specimen is not None:
-        bounds = [
-            _regions(specimen, index, "sample", given) for index in range(len(specimen.clusters))
-        ]
-    match = given.match_ev or _match_window(spectra, bounds)
-    outer = max([match[1], *(item.ruling_ev[1] for item in bounds)])
-    if gap and gap_range_ev is None:
-        far = max([item.gone_ev for item in bounds], default=_VACUUM_GAPS_EV)
-        gap_range_ev = (match[1], min(far, float(spectra.energy_ev[-1])))
     table = tabulate(
         spectra,
         ensemble,
@@ -115,27 +124,36 @@ def train_zero_loss(
 
 
 def _regions(spectra: Prepared, index: int, mode: Mode, given: Boundaries) -> Regions:
-    group = spectra.clusters[index]
-    found = find_regions(
-        spectra.energy_ev,
-        group.counts,
-        group.variance(spectra.noise),
-        spectra.width_ev,
-        vacuum=mode == "vacuum",
-    )
-    if given.ruling_ev is not None:
-        found = replace(
-            found,
-            ruling_ev=(given.ruling_ev, given.ruling_ev),
-            gone_ev=max(found.gone_ev, 2.0 * given.ruling_ev),
+    group, last = spectra.clusters[index], float(spectra.energy_ev[-1])
+    measured = (spectra.energy_ev, group.counts, group.variance(spectra.noise))
+    ruling, gone = given.ruling_ev, given.gone_ev
+    if ruling is not None and not FIRST_WIDTHS * spectra.width_ev < ruling <= last:
+        raise ValueError(
+            f"the zero loss cannot rule up to {ruling:g} eV: expected an energy on its flank or in "
+            f"its tail, {FIRST_WIDTHS * spectra.width_ev:.2f} to {last:.2f} eV"
         )
-    if given.gone_ev is not None:
-        if given.gone_ev <= found.ruling_ev[1]:
+    try:
+        found = find_regions(*measured, spectra.width_ev, vacuum=mode == "vacuum")
+    except ValueError as error:
+        if ruling is None or gone is None:
             raise ValueError(
-                f"the zero loss cannot be gone from {given.gone_ev:g} eV on while it rules up to "
-                f"{found.ruling_ev[1]:.2f} eV: expected a higher energy"
+                f"cluster {index + 1} of {len(spectra.clusters)} ({group.pixels} spectra): {error}"
+            ) from None
+        found = Regions((ruling, ruling), gone, 0.0)
+    if ruling is not None:
+        found = Regions(
+            (ruling, ruling),
+            min(max(found.gone_ev, 2.0 * ruling), last),
+            tail_exponent(*measured, ruling),
+        )
+    if gone is not None:
+        if not found.ruling_ev[1] < gone <= last:
+            raise ValueError(
+                f"the zero loss cannot be gone from {gone:g} eV on while it rules up to "
+                f"{found.ruling_ev[1]:.2f} eV and the spectra end at {last:.2f} eV: expected an "
+                "energy between them"
             )
-        found = replace(found, gone_ev=given.gone_ev)
+        found = replace(found, gone_ev=gone)
     return found
 
 
@@ -151,6 +169,22 @@ def _match_window(spectra: Prepared, regions: list[Regions]) -> tuple[float, flo
     # The broadest peak tells: of a narrower one only more of the tail is then its own.
     low, high = np.max(ends, axis=0)
     return float(low), float(high)
+
+
+def _check_window(spectra: Prepared, match_ev: tuple[float, float]) -> None:
+    low, high = match_ev
+    held = int(_inside(spectra.energy_ev, match_ev).sum())
+    if not 0.0 < low < high or held < 2 or not high < spectra.energy_ev[-1]:
+        raise ValueError(
+            f"the matching window, {low:.2f} to {high:.2f} eV, holds {held} channels: expected at "
+            f"least 2 between the zero-loss maximum and the end, {spectra.energy_ev[-1]:.2f} eV"
+        )
+
+
+def _inside(energy_ev: Floats, window_ev: tuple[float, float]) -> Bools:
+    # As the table has it: a channel that rounding has put beside an end is on it.
+    slack = 1e-3 * float(energy_ev[1] - energy_ev[0])
+    return (energy_ev >= window_ev[0] - slack) & (energy_ev <= window_ev[1] + slack)
 
 
 def tabulate(
@@ -175,7 +209,7 @@ def tabulate(
     margin = _MARGIN if several else 0.5 * _MARGIN
     nodes = np.linspace(low - margin, high + margin, _NODES if several else 2)
     settings = _settings(ensemble)
-    window = (energy >= match_ev[0]) & (energy <= match_ev[1])
+    window = _inside(energy, match_ev)
     curves, whole = [], []
     chosen = _chosen(ensemble, spectra, window)
     for setting in settings:
