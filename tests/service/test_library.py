@@ -79,6 +79,12 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Watched]]:
         watched.library.close()
 
 
+def shipped() -> set[str]:
+    """Names of the packages that come with zeroloss and run without being named."""
+    packages = ModelStore().packages().items()
+    return {name for name, item in packages if not item.manifest.when_named}
+
+
 def test_a_renewed_package_is_for_the_next_run(tmp_path: Path, watch: Any) -> None:
     old = put_package(tmp_path / "tiny", version="1")
     watched = watch(tmp_path)
@@ -123,7 +129,7 @@ def test_new_packages_come_in_by_themselves_unless_others_are_named(
         folder.mkdir()
     everything, chosen = watch(*folders, use=()), watch(*folders, use=("tiny", "late"))
     builtin = everything.hashes
-    assert set(builtin) == set(ModelStore().packages())
+    assert set(builtin) == shipped()
     assert chosen.health["models_awaited"] == ["tiny", "late"]
     one = put_package(folders[0] / "tiny")
     other = put_package(folders[1] / "other", name="other")
@@ -226,7 +232,7 @@ def test_at_the_start_a_package_that_does_not_open_is_an_error_only_where_it_was
     with pytest.raises(PackageError, match="the graph has the outputs"):
         watch(tmp_path)
     watched = watch(tmp_path, use=())
-    assert set(watched.hashes) == set(ModelStore().packages())
+    assert set(watched.hashes) == shipped()
     watched.wait_broken("the graph has the outputs")
 
 
@@ -251,9 +257,7 @@ def test_a_fault_of_looking_is_logged_once_and_the_watch_goes_on(
 def test_a_package_for_when_it_is_named_runs_only_then(tmp_path: Path, watch: Any) -> None:
     tiny = put_package(tmp_path / "tiny", changes={"when_named": True})
     everything, chosen = watch(tmp_path, use=()), watch(tmp_path)
-    assert set(everything.hashes) == {
-        name for name, item in ModelStore().packages().items() if not item.manifest.when_named
-    }
+    assert set(everything.hashes) == shipped()
     assert chosen.hashes == {"tiny": tiny}
     shy = put_package(tmp_path / "shy", name="shy", changes={"when_named": True})
     other = put_package(tmp_path / "other", name="other")
