@@ -21,23 +21,22 @@ _MOST_GAPS: Final = 64
 _SEED: Final = 20260101
 _SIGNIFICANT: Final = 3.0
 """Standard deviations by which the lower edge of the band stands above zero at a maximum."""
-_RISE: Final = (0.6, 0.9)
+_RISE: Final = (0.5, 0.9)
 """Shares of the first maximum between which fits end; a maximum is flatter than a power."""
+_GOLDEN: Final = 0.5 * (math.sqrt(5.0) - 1.0)
 _DECISIVE: Final = 16.0
 """Improvement of chi squared by an onset that counts as one."""
 
 
 class Gap(NamedTuple):
-    """Medians over the replicas and half the 16 to 84 % ranges, each [batch], finite.
+    """E_BG and b as 16, 50 and 84 % over the replicas, each [batch, 3], finite; [batch] the rest.
 
     ``found`` where most replicas have a significant onset, ``inside`` where for most it is not at
     the ends of what was tried; ``upper_ev`` is the highest upper end of the fits.
     """
 
     gap_ev: Tensor
-    gap_error: Tensor
     exponent: Tensor
-    exponent_error: Tensor
     upper_ev: Tensor
     found: Tensor
     inside: Tensor
@@ -49,18 +48,23 @@ class GapFit(nn.Module):
     One replica is one zero-loss curve of the ensemble, scaled in the matching window, subtracted
     from the spectrum plus one realisation of its noise out of a fixed bank. For every pair of E_BG
     and b on a grid the amplitude follows from weighted least squares; the best pair is refined by
-    parabolas along both. The fit begins at the lower end of the matching window. It ends where the
-    spectrum, smoothed by its resolution, has come to 60 to 90 % of its first significant maximum,
-    another share for every replica, so that the choice is part of the error; without a maximum at
-    the upper end of ``table.gap_range_ev``.
+    parabolas along both. The fit begins at the lower end of the matching window.
+
+    What cannot be known differs from replica to replica, so that it is part of the error. A fit
+    ends where the spectrum, smoothed by its resolution, has come to 50 to 90 % of its first
+    significant maximum; without a maximum at the upper end of ``table.gap_range_ev``. Half of the
+    replicas fit the bare power law, as is usual; the other half what the resolution makes of it,
+    whose onset is below E_BG by about half a width: that is right where nothing but the instrument
+    softens the onset. A replica takes everything below its own boundary for zero loss: where that
+    is too little, its E_BG is the boundary.
     T. E. Roest et al., Ultramicroscopy 222, 113202 (2021), sec. 4.
     """
 
     energy: Tensor
     bank: Tensor
     steps: Tensor
-    basis: Tensor
-    squares: Tensor
+    bare: Tensor
+    broad: Tensor
     shares: Tensor
     lowest: Tensor
     gaps: Tensor
@@ -75,7 +79,7 @@ class GapFit(nn.Module):
         low, high = table.gap_range_ev
         first = table.match.start
         stop = int((energy <= high).sum())
-        if stop - first < 16 or not low < high - 8 * table.scale_ev:
+        if stop - first < 16 or not 0 < low < high - 8 * table.scale_ev:
             raise ValueError(f"gap_range_ev {low} to {high} eV is too short for a fit")
         self.columns = slice(first, stop)
         self.window = slice(0, table.match.stop - first)
@@ -84,28 +88,48 @@ class GapFit(nn.Module):
         width = 0.5 * sum(table.trained_width_ev)
         self.margin_ev = max(3 * table.scale_ev, 0.5 * width)
         count = min(_MOST_GAPS, int((high - low) / table.scale_ev))
-        gaps = torch.linspace(low, high - self.margin_ev, count, dtype=torch.float64)
-        self.step_ev = float(gaps[1] - gaps[0])
+        # Even in their logarithm: low gaps are found more finely than high ones.
+        ends = math.log(low), math.log(high - self.margin_ev)
+        gaps = torch.linspace(*ends, count, dtype=torch.float64).exp()
+        self.step = float((gaps[1] / gaps[0]).log())
         exponents = torch.arange(EXPONENTS[0], EXPONENTS[1] + 1e-6, _B_STEP, dtype=torch.float64)
-        beyond = (energy[:, None] - gaps).clamp(min=0.0)[..., None]
-        basis = torch.where(beyond > 0, beyond**exponents, 0.0)
         self.grid = (count, len(exponents))
-        replicas = table.replicas[:, :, self.columns]
+        # They come ordered by the zero loss they leave: each half is to hold all kinds.
+        order = torch.arange(len(table.replicas))
+        order = torch.cat([order[::2], order[1::2]])
+        replicas = table.replicas[order][:, :, self.columns]
         self.curves = Interpolated(table.log_counts, replicas, table.settings)
         half = max(1, round(width / table.scale_ev))
-        triangle = half - torch.arange(1 - half, half).abs().double()
+        away = torch.arange(1 - half, half)
+        triangle = half - away.abs().double()
         triangle = triangle / triangle.sum()
+
+        def onsets(shift_ev: float) -> Tensor:
+            beyond = (energy[:, None] - shift_ev - gaps).clamp(min=0.0)[..., None]
+            return torch.where(beyond > 0, beyond**exponents, 0.0).flatten(1)
+
+        shifts = (away * table.scale_ev).tolist()
+        broad = sum(
+            (part * onsets(shift) for part, shift in zip(triangle, shifts, strict=True)),
+            torch.zeros(()),
+        )
         self.share = float(triangle.square().sum()) * table.noise.pooling
         self.ahead = max(2 * half, round(0.5 / table.scale_ev))
+        bounds = table.boundaries_ev
+        if bounds is None:
+            bounds = torch.full((len(replicas),), table.match_ev[1])
+        floor = _above(torch.tensor([table.match_ev[1]], dtype=torch.float64), gaps)
+        self.floor_ev = float(gaps[floor]) * (1.0 + 0.6 * self.step)
         bank = noise_bank(table.noise, len(replicas), stop - first + 1)
         buffers = {
             "energy": energy,
             "bank": bank,
             "steps": bank[:, 1:] - bank[:, :-1],
-            "basis": basis.flatten(1),
-            "squares": basis.flatten(1).square(),
-            "shares": torch.linspace(0.0, 1.0, len(replicas)),
-            "lowest": self._lowest(table, gaps)[:, None],
+            "bare": onsets(0.0),
+            "broad": broad,
+            # Even, and without any relation to the order of the replicas.
+            "shares": (_GOLDEN * torch.arange(len(replicas))) % 1.0,
+            "lowest": gaps[_above(bounds[order].double(), gaps)][:, None],
             "gaps": gaps,
             "smoothing": triangle[None, None],
             "above": energy > table.match_ev[1] + 0.5 * width,
@@ -138,40 +162,31 @@ class GapFit(nn.Module):
         left = noisy - model * window_mean(noisy[..., self.window])[..., None]
         used = measured[:, None] & (self.energy <= ends)
         weight = used.float() / variance[:, None]
-        squares = (weight @ self.squares).clamp(min=1e-12)
-        products = (left * weight) @ self.basis
-        gain = products.clamp(min=0.0).square() / squares
+        cut = len(self.shares) // 2
+        products = left * weight
+        gain = torch.cat(
+            [
+                _gain(products[:, :cut], weight[:, :cut], self.broad),
+                _gain(products[:, cut:], weight[:, cut:], self.bare),
+            ],
+            1,
+        )
         last = ends - self.margin_ev
         allowed = (self.gaps >= self.lowest) & (self.gaps <= last)
         gain = gain.reshape(-1, len(self.shares), *self.grid) * allowed[..., None].float()
         gap, best = _vertex(gain.amax(3))
         exponent, _ = _vertex(gain.amax(2))
-        gap, exponent = self.gaps[0] + self.step_ev * gap, EXPONENTS[0] + _B_STEP * exponent
-        slack = 0.6 * self.step_ev
-        inside = (gap > self.lowest[:, 0] + slack) & (gap < last[..., 0] - slack)
+        gap, exponent = self.gaps[0] * (self.step * gap).exp(), EXPONENTS[0] + _B_STEP * exponent
+        inside = (gap > self.floor_ev) & (gap < last[..., 0] * (1.0 - 0.6 * self.step))
         inside &= exponent > EXPONENTS[0] + 1e-3
-        gap, gap_error = _middle(gap)
-        exponent, exponent_error = _middle(exponent)
         decisive = best > _DECISIVE * self.noise.pooling
         return Gap(
-            gap_ev=gap,
-            gap_error=gap_error,
-            exponent=exponent,
-            exponent_error=exponent_error,
+            gap_ev=_interval(gap),
+            exponent=_interval(exponent),
             upper_ev=upper,
             found=decisive.float().mean(1) > 0.5,
             inside=inside.float().mean(1) > 0.5,
         )
-
-    @staticmethod
-    def _lowest(table: ZeroLossTable, gaps: Tensor) -> Tensor:
-        """Lowest gap that a replica may have [replica]: below, all is zero loss to it."""
-        if table.boundaries_ev is None:
-            bounds = torch.full((len(table.replicas),), table.match_ev[1], dtype=torch.float64)
-        else:
-            bounds = table.boundaries_ev.double()
-        first = torch.searchsorted(gaps, bounds).clamp(max=len(gaps) - 1)
-        return gaps[first]
 
     def _variance(self, aligned: Tensor) -> Tensor:
         mean = nn.functional.avg_pool1d(aligned[:, None], 5, 1, 2, count_include_pad=False)[:, 0]
@@ -221,6 +236,11 @@ def noise_bank(noise: Noise, rows: int, columns: int) -> Tensor:
     return normed
 
 
+def _above(bounds_ev: Tensor, gaps: Tensor) -> Tensor:
+    """Index of the first of the rising ``gaps`` that is not below each bound."""
+    return torch.searchsorted(gaps, bounds_ev).clamp(max=len(gaps) - 1)
+
+
 def _vertex(gain: Tensor) -> tuple[Tensor, Tensor]:
     """Place of the largest value along the last dimension, by a parabola, and that value."""
     top = gain.argmax(-1, keepdim=True)
@@ -228,20 +248,29 @@ def _vertex(gain: Tensor) -> tuple[Tensor, Tensor]:
     before, after = (top - 1).clamp(min=0), (top + 1).clamp(max=last)
     left, middle, right = gain.gather(-1, before), gain.gather(-1, top), gain.gather(-1, after)
     bend = left - 2.0 * middle + right
-    sound = (bend < 0.0) & (top > 0) & (top < last)
+    # Beside what was not allowed, which gains nothing, there is no parabola.
+    sound = (bend < 0.0) & (top > 0) & (top < last) & (left > 0.0) & (right > 0.0)
     move = 0.5 * (left - right) / torch.where(sound, bend, -torch.ones_like(bend))
     move = torch.where(sound, move, torch.zeros_like(move)).clamp(-0.5, 0.5)
     return (top.float() + move)[..., 0], middle[..., 0]
 
 
-def _middle(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Median and half the range from 16 to 84 % of [batch, replica]."""
+def _interval(values: Tensor) -> Tensor:
+    """16, 50 and 84 % of [batch, replica], as [batch, 3]."""
     ranked, _ = values.sort(1)
     last = values.shape[1] - 1
-
-    def at(share: float) -> Tensor:
+    found = []
+    for share in (0.16, 0.5, 0.84):
         low = min(int(share * last), last - 1)
         part = share * last - low
-        return ranked[:, low] * (1.0 - part) + ranked[:, low + 1] * part
+        found.append(ranked[:, low] * (1.0 - part) + ranked[:, low + 1] * part)
+    return torch.stack(found, 1)
 
-    return at(0.5), 0.5 * (at(0.84) - at(0.16))
+
+def _gain(products: Tensor, weight: Tensor, basis: Tensor) -> Tensor:
+    """Fall of chi squared [..., pair] by the best positive amplitude of every pair.
+
+    ``products`` [..., energy] are spectrum times ``weight``, ``basis`` [energy, pair].
+    """
+    squares = (weight @ basis.square()).clamp(min=1e-12)
+    return (products @ basis).clamp(min=0.0).square() / squares

@@ -210,12 +210,10 @@ class LowLossGraph(nn.Module):
         fit = self.gap(aligned, subtracted.left[:, 0], peak.counts, peak.place, setting)
         why = first_reason([vacuum & ~fit.found, ~fit.found, ~fit.inside], len(MODELLED))
         why = or_else(code, why)
-        values = {
-            "gap": fit.gap_ev,
-            "gap_error": fit.gap_error,
-            "exponent": fit.exponent,
-            "exponent_error": fit.exponent_error,
-        }
+        values = {}
+        for name, interval in (("gap", fit.gap_ev), ("exponent", fit.exponent)):
+            values[name] = interval[:, 1]
+            values[f"{name}_error"] = 0.5 * (interval[:, 2] - interval[:, 0])
         masked = {name: given(value, why) for name, value in values.items()}
         return masked | {"gap_reason": why}
 
