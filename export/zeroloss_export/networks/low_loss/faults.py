@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from zeroloss_export.networks.low_loss.peak import Peak, channels, smoothed
+from zeroloss_export.networks.low_loss.peak import REACH, SPARSE, Peak, channels, or_nothing
 from zeroloss_export.networks.low_loss.table import ZeroLossTable
 
 MEASURED: Final = (
@@ -25,8 +25,6 @@ MODELLED: Final = (*MEASURED, "unlike the training", "instrument setting not kno
 _SIGNIFICANT: Final = 6.0
 _FEWEST: Final = 25.0
 """Counts of the weakest zero-loss peak, in units of the gain."""
-_LAG: Final = 4
-"""Channels apart, at which the noise of two is taken for independent."""
 _WIDEST_EV: Final = 3.0
 """Full width of what is no plasmon."""
 _CLIPPED: Final = 100.0
@@ -44,33 +42,34 @@ def peak_fault(counts: Tensor, peak: Peak, gain: float = 1.0) -> Tensor:
     The noise is estimated from the spectrum itself, outside three full widths around the peak, by
     differences over four channels.
     """
-    distance = channels(counts) - peak.place[:, None]
+    some = counts[:, ::SPARSE]
+    distance = channels(counts)[:, ::SPARSE] - peak.place[:, None]
     width = peak.width[:, None]
-    measured = ~torch.isnan(counts)
-    smooth = smoothed(counts)
+    measured = ~torch.isnan(some)
+    smooth = peak.sparse
     outside = (measured & (distance.abs() > 3.0 * width)).float()
-    pairs = outside[:, _LAG:] * outside[:, :-_LAG]
-    steps = _mean((smooth[:, _LAG:] - smooth[:, :-_LAG]).abs(), pairs)
+    steps = _mean((smooth[:, 1:] - smooth[:, :-1]).abs(), outside[:, 1:] * outside[:, :-1])
     sigma = 0.5 * math.sqrt(math.pi) * steps
     above = peak.height - _mean(smooth, outside)
     wide = (peak.width_ev > _WIDEST_EV) & (peak.width > 4.0)
     lost = wide | peak.edge | (above <= _SIGNIFICANT * sigma) | (peak.counts < _FEWEST * gain)
     lost |= above <= 0.0
-    core = distance.abs() <= width.clamp(min=3.0)
-    saturated = (core & ~measured).any(1)
-    held = torch.nan_to_num(counts, nan=0.0)
-    top = torch.where(core, held, torch.zeros_like(held)).amax(1, keepdim=True)
+    from_place = peak.top[:, None] - peak.place[:, None] + torch.arange(-REACH, REACH + 1).float()
+    core = from_place.abs() <= width.clamp(min=3.0)
+    saturated = (core & torch.isnan(peak.core)).any(1)
+    held = torch.where(core, or_nothing(peak.core), 0.0)
+    top = held.amax(1, keepdim=True)
     flat = core & (held >= top)
     flat = flat[:, 2:] & flat[:, 1:-1] & flat[:, :-2]
     clipped = flat.any(1) & (top[:, 0] >= _CLIPPED)
     left = (measured & (distance < -3.0 * width)).float()
-    number = left.sum(1)
-    mean = _mean(held, left)
+    number = SPARSE * left.sum(1)
+    mean = _mean(smooth, left)
     # Neighbours are correlated: three channels are as good as one.
     doubt = 2.0 * sigma * (3.0 / number.clamp(min=1.0)).sqrt()
     tail = (mean < -5.0 * doubt) & (mean < -_NEGATIVE * peak.height) & (number >= 8.0)
-    share = _mean((held < 0.0).float(), outside)
-    negative = tail | ((share > 0.75) & (outside.sum(1) >= 64.0))
+    share = _mean((some < 0.0).float(), outside)
+    negative = tail | ((share > 0.75) & (SPARSE * outside.sum(1) >= 64.0))
     return first_reason([lost & ~saturated, saturated, clipped, negative])
 
 

@@ -7,10 +7,13 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from zeroloss_export.networks.low_loss.peak import or_nothing
 from zeroloss_export.networks.low_loss.table import ZeroLossTable
 
 _NOTHING: Final = -1e4
 """Logarithm of nothing."""
+_SAME: Final = 1e-5
+"""Largest difference of two logarithms of one curve: rounding."""
 
 
 class Subtracted(NamedTuple):
@@ -46,18 +49,30 @@ class Interpolated(nn.Module):
         held = torch.zeros(1) if settings is None else settings.clone()
         self.register_buffer("settings", held, persistent=False)
         rows = values.transpose(0, 1).flatten(1).contiguous()
+        # A peak that only scales has the same curves at all nodes.
+        self.scales = bool((rows - rows[:1]).abs().max() < _SAME)
         self.register_buffer("rows", rows, persistent=False)
 
     def forward(self, log_counts: Tensor, setting: Tensor | None = None) -> Tensor:
-        """[batch] to [batch, curve, point]; ``setting`` [batch] where the table has one."""
+        """[batch] to [batch or 1, curve, point]; ``setting`` [batch] where the table has one."""
+        if self.scales:
+            return self.rows[:1].reshape(1, *self.shape)
         above, part = _between(self.nodes, log_counts)
         if setting is None:
-            rows = _mixed(self.rows[above], self.rows[above + 1], part)
+            rows = _mixed(
+                self.rows.index_select(0, above), self.rows.index_select(0, above + 1), part
+            )
         else:
             lower, share = _between(self.settings, setting)
             first, count = lower * len(self.nodes) + above, len(self.nodes)
-            near = _mixed(self.rows[first], self.rows[first + 1], part)
-            far = _mixed(self.rows[first + count], self.rows[first + count + 1], part)
+            near = _mixed(
+                self.rows.index_select(0, first), self.rows.index_select(0, first + 1), part
+            )
+            far = _mixed(
+                self.rows.index_select(0, first + count),
+                self.rows.index_select(0, first + count + 1),
+                part,
+            )
             rows = _mixed(near, far, share)
         return rows.reshape(-1, *self.shape)
 
@@ -108,5 +123,5 @@ class Subtraction(nn.Module):
 def window_mean(counts: Tensor) -> Tensor:
     """Mean of the measured channels of a matching window [..., channel], at least 0 or NaN."""
     measured = (~torch.isnan(counts)).float().sum(-1)
-    mean = (torch.nan_to_num(counts, nan=0.0).sum(-1) / measured.clamp(min=1.0)).clamp(min=0.0)
+    mean = (or_nothing(counts).sum(-1) / measured.clamp(min=1.0)).clamp(min=0.0)
     return torch.where(measured > 0.0, mean, torch.full_like(mean, torch.nan))

@@ -60,7 +60,7 @@ class ZeroLossTable:
     first_ev: float
     match_ev: tuple[float, float]
     log_counts: Tensor
-    """[node], rising: ln of the zero-loss counts as ``peak.zero_loss_counts`` gives them."""
+    """[node], rising: ln of the zero-loss counts as ``peak.PeakFinder`` gives them."""
     curves: Tensor
     """[3, node, grid]: 16, 50 and 84 % over replicas of ln(curve / its mean in the window). With a
     ``setting`` there are as many nodes of ln N for each of its values, one value after another."""

@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from zeroloss_export.networks.low_loss.peak import Peak, channels
+from zeroloss_export.networks.low_loss.peak import Peak, channels, or_nothing
 from zeroloss_export.networks.low_loss.table import Noise
 
 SHORTEST_EV: Final = 40.0
@@ -39,7 +39,7 @@ def counts_beyond(counts: Tensor, peak: Peak, scale_ev: Tensor) -> Tensor:
     used = (channel >= (1.0 - _FITTED) * (last + 1.0)) & ~torch.isnan(counts) & (energy > 0.0)
     weight = used.float()
     number = weight.sum(1).clamp(min=1.0)
-    held = torch.nan_to_num(counts, nan=0.0)
+    held = or_nothing(counts)
     # A straight line in ln E: over so short a span that is the power law, and unbiased at few
     # counts, of which there is no logarithm.
     log = torch.where(used, energy.clamp(min=1e-6).log(), torch.zeros_like(energy))
@@ -65,7 +65,7 @@ def counts_beyond(counts: Tensor, peak: Peak, scale_ev: Tensor) -> Tensor:
 def counts_below(counts: Tensor, place: Tensor) -> Tensor:
     """Counts of the channels up to the (fractional) channel ``place`` [batch], soft at its end."""
     share = (place[:, None] - channels(counts) + 0.5).clamp(0.0, 1.0)
-    return (share * torch.nan_to_num(counts, nan=0.0)).sum(1)
+    return (share * or_nothing(counts)).sum(1)
 
 
 def log_ratio(total: Tensor, zero_loss: Tensor) -> Tensor:
