@@ -46,6 +46,7 @@ from zeroloss_export.networks.low_loss.thickness import (
 
 _NO_GAP: Final = ("vacuum", "no gap found", "outside the fit range")
 _NO_PEAK: Final = ("vacuum", "no peak found", "fewer peaks")
+_BEYOND: Final = "beyond the trained settings"
 _NO_OPTICS: Final = "no refractive index, beam energy or collection angle"
 _DIELECTRIC: Final = {
     "eps_real": "",
@@ -84,8 +85,8 @@ class LowLossGraph(nn.Module):
         self.single = SingleScattering(grid.points)
         self.kramers_kronig = KramersKronig(grid.energy, grid.step_ev)
         self.loss_grid = (float(grid.energy[0]), grid.step_ev, grid.points)
+        self.setting = table.setting
         self.outputs = tuple(self._describe())
-        self.setting_name = None if table.setting is None else table.setting.name
         self.further_inputs = (*PARAMETERS, *_setting_input(table.setting))
 
     def forward(
@@ -102,11 +103,12 @@ class LowLossGraph(nn.Module):
         peak = self.find(counts, offset_ev, scale_ev)
         fault = peak_fault(counts, peak, self.noise.gain)
         aligned = align(counts, peak.place, scale_ev, *self.grid)
-        if self.setting_name == "beam_kev":
+        if self.setting is not None and self.setting.name == "beam_kev":
             setting = beam_kev
         unlike = [self.unlike(aligned, peak)]
-        if setting is not None:
-            unlike.append(torch.isnan(setting))
+        if self.setting is not None and setting is not None:
+            ends = (float(self.setting.nodes[0]), float(self.setting.nodes[-1]))
+            unlike = [unlike[0] | _outside(setting, ends), torch.isnan(setting)]
         code = or_else(fault, first_reason(unlike, len(MEASURED)))
         # Where there is a reason not to answer all curves come out NaN by themselves.
         subtracted = self.subtract(given(aligned, code), peak.counts, setting)
@@ -123,6 +125,11 @@ class LowLossGraph(nn.Module):
         values["zero_loss"] = subtracted.zero_loss
         values["subtracted"] = subtracted.left
         values["spectra_reason"] = spectra_reason(code, aligned, len(MODELLED))
+        if self.setting is not None and setting is not None:
+            # The values stand, with the wide band that they have there; the pixel is flagged.
+            code = or_else(
+                code, first_reason([_outside(setting, self.setting.trained)], len(MODELLED))
+            )
         values["reason"] = code
         return tuple(values[item.name] for item in self.outputs)
 
@@ -143,7 +150,7 @@ class LowLossGraph(nn.Module):
         described += [
             describe.spectrum("zero_loss", "counts", "spectra_reason", self.grid),
             describe.spectrum("subtracted", "counts", "spectra_reason", self.grid),
-            describe.reason("reason", MODELLED),
+            describe.reason("reason", (*MODELLED, *([] if self.setting is None else [_BEYOND]))),
             describe.reason("spectra_reason", (*MODELLED, describe.PARTLY)),
             describe.reason("zero_loss_reason", MEASURED),
             describe.reason("thickness_reason", (*MODELLED, *describe.VACUUM)),
@@ -268,6 +275,10 @@ class LowLossGraph(nn.Module):
             "surface_loss": given(band_of(found.surface_loss), why),
             "dielectric_reason": why,
         }
+
+
+def _outside(setting: Tensor, limits: tuple[float, float]) -> Tensor:
+    return (setting < limits[0]) | (setting > limits[1])
 
 
 def _setting_input(setting: Setting | None) -> tuple[Parameter, ...]:

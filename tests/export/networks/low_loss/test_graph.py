@@ -148,7 +148,7 @@ def test_the_untrained_graphs_take_any_dispersion(tail: str) -> None:
 
 def test_a_setting_is_one_more_input() -> None:
     table = make_table(points=1900)
-    setting = Setting("dwell_s", torch.tensor([0.01, 0.1]), (0.01, 0.1))
+    setting = Setting("dwell_s", torch.tensor([0.01, 0.2]), (0.02, 0.1))
     table = replace(
         table,
         curves=table.curves.repeat(1, 2, 1),
@@ -165,3 +165,11 @@ def test_a_setting_is_one_more_input() -> None:
     answers = answer(graph, *specimen(), 2.0, 200.0, 20.0, None)
     keeps_the_contract(graph.outputs, answers)
     assert label(graph, "reason", answers) == {"instrument setting not known"}
+    # Beyond what was trained the values stand and are flagged; beyond the table there are none.
+    answers = answer(graph, *specimen(), 2.0, 200.0, 20.0, 0.15)
+    keeps_the_contract(graph.outputs, answers)
+    assert label(graph, "reason", answers) == {"beyond the trained settings"}
+    assert torch.isfinite(answers["subtracted"]).any()
+    answers = answer(graph, *specimen(), 2.0, 200.0, 20.0, 0.3)
+    assert label(graph, "reason", answers) == {"unlike the training"}
+    assert torch.isnan(answers["subtracted"]).all()
