@@ -21,6 +21,7 @@ _SPREADS: Final = np.linspace(0.05, 2.0, 79)
 """Point spreads (standard deviation, channels) that are tried."""
 _CORE: Final = 1.5
 """Peak widths around the maximum that are left out: nothing smooth follows the peak's core."""
+_TOO_FEW: Final = "too few measured channels beside the peak to estimate the noise"
 _ROUNDS: Final = 3
 _LEAST_GAIN: Final = 1e-6
 """Counts per electron where readout hides all counting noise."""
@@ -72,6 +73,8 @@ def estimate_noise(spectra: Floats, width_channels: float) -> NoiseModel:
         )
     smoother = savgol_coeffs(window, _ORDER)
     level, lagged, number = _residual_by_level(spectra, width_channels, window, smoother)
+    if not lagged[:, 0].max() > 1e-20 * level.max() ** 2:
+        raise ValueError("the spectra show no noise at all: expected measured counts")
     response, expected = _response(smoother), lagged[:, 0]
     for _ in range(_ROUNDS):
         # A variance that was measured on n channels is uncertain by itself times sqrt(2 / n).
@@ -79,8 +82,6 @@ def estimate_noise(spectra: Floats, width_channels: float) -> NoiseModel:
         gain, base, counting, readout = _fit(level, lagged, response, weight)
         kept = [(response @ _correlation(spread))[0] for spread in (counting, readout)]
         expected = gain * level * kept[0] + base * kept[1]
-    if gain == 0.0 and base == 0.0:
-        raise ValueError("the spectra show no noise at all: expected measured counts")
     return NoiseModel(max(gain, _LEAST_GAIN), float(np.sqrt(base)), counting, readout)
 
 
@@ -121,7 +122,7 @@ def _residual_by_level(
     distance = np.arange(smooth.shape[1]) + window // 2 - filled.argmax(1)[:, None]
     good = (missing < 0.5) & (np.abs(distance) > _CORE * width_channels + window // 2)
     if good.sum() < 4 * _BINS:
-        raise ValueError("too few measured channels beside the peak to estimate the noise")
+        raise ValueError(_TOO_FEW)
     # The variance is linear in the counts, so that a bin may mix levels; but bins chosen by the
     # counts of single channels would sort the noise as well.
     sums, numbers = np.where(good, smooth, 0.0).sum(0), good.sum(0)
@@ -146,6 +147,8 @@ def _residual_by_level(
             row.append(product[pair].mean() if pair.any() else 0.0)
         lagged.append(row)
         number.append(here.sum())
+    if not level:
+        raise ValueError(_TOO_FEW)
     return np.clip(level, 0.0, None), np.asarray(lagged), np.asarray(number, np.float64)
 
 
