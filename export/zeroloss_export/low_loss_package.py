@@ -97,7 +97,8 @@ def write_untrained_package(
 ) -> Manifest:
     """Export the graph that needs no training, verify it, and write the package whole.
 
-    The package of the power law runs only where it is named. Raises as ``write_zero_loss_package``.
+    That of the mirrored tail stands in where no package is trained, that of the power law runs only
+    where it is named. Raises as ``write_zero_loss_package``.
     """
     return _write(
         folder,
@@ -109,6 +110,7 @@ def write_untrained_package(
         title=_TITLES[tail],
         description=_DESCRIPTIONS[tail],
         when_named=tail == "power law",
+        stands_in=tail == "mirrored",
         takes=_takes(None),
         trained=Trained(
             date=datetime.datetime.now(datetime.UTC).date().isoformat(),

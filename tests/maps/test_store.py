@@ -183,8 +183,8 @@ def test_a_map_beyond_the_cap_is_refused_before_it_is_allocated() -> None:
 
 
 def test_more_layers_than_a_message_carries_are_refused() -> None:
-    outputs = tuple(OutputInfo(name=f"o{i}", kind="scalar", shape=()) for i in range(31))
-    with pytest.raises(MapSizeError, match="31 map layers: one map holds at most 30"):
+    outputs = tuple(OutputInfo(name=f"o{i}", kind="scalar", shape=()) for i in range(63))
+    with pytest.raises(MapSizeError, match="63 map layers: one map holds at most 62"):
         MapStore(run_start((1, 1)), (replace(package(), outputs=outputs),))
 
 

@@ -123,11 +123,12 @@ def test_list_tells_parameters_and_what_runs_only_when_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
-    make_dielectric_package(tmp_path, changes={"when_named": True})
+    make_dielectric_package(tmp_path, changes={"when_named": True, "stands_in": True})
     assert call("list", "--folder", tmp_path) == 0
     said = capsys.readouterr().out
     for part in (
         "runs only when named",
+        "stands in for a trained one",
         "refractive_index 1 to 10, set by you, no default: of the specimen",
         "beam_kev 20 to 400 keV, beam_kev of the run, no default: of the electrons",
         "collection_mrad 0.1 to 200 mrad, collection_mrad of the run, default 20: semi-angle",

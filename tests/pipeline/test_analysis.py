@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from support.packages import make_package
+from support.packages import make_masked_package, make_package
 from support.streams import make_start
 from zeroloss.models import ModelSession, load_package
 from zeroloss.pipeline import choose_analyses
@@ -68,3 +68,18 @@ def test_the_dispersion_chooses_among_the_ranges(tmp_path: Path) -> None:
 )
 def test_what_does_not_fit_is_not_taken(tmp_path: Path, changes: dict[str, Any]) -> None:
     assert chosen(tmp_path, CORE, **changes) == []
+
+
+def test_a_plain_method_makes_room_for_one_that_shifts_the_axis(tmp_path: Path) -> None:
+    start = make_start(ScanPlan(shape=(2, 2)), ranges=(CORE, LOW))
+    shifts = {"outputs.2.shifts_axis": True}
+    plain = make_masked_package(tmp_path, name="plain", changes={**shifts, "stands_in": True})
+    better = make_masked_package(tmp_path, name="trained", changes=shifts)
+    sessions = [ModelSession(load_package(item)) for item in (plain, better)]
+
+    def names(*which: ModelSession, named: tuple[str, ...] = ()) -> list[str]:
+        return [item.manifest.name for item in choose_analyses(start, which, named=named)]
+
+    assert names(sessions[0]) == ["plain"]
+    assert names(*sessions) == ["trained"]
+    assert names(*sessions, named=("plain", "trained")) == ["plain", "trained"]

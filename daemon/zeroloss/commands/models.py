@@ -103,6 +103,7 @@ def _row(package: ModelPackage) -> tuple[str, ...]:
     size = decimal(package.graph_bytes)
     what = [f"{manifest.name} {manifest.version}", package.sha256[:12], size]
     what += ["runs only when named"] if manifest.when_named else []
+    what += ["stands in for a trained one"] if manifest.stands_in else []
     trained = manifest.trained
     metrics = [f"{name} {value:g}" for name, value in trained.metrics.items()]
     made = [f"{trained.date}, {trained.software}", trained.data, f"{trained.spectra} spectra"]

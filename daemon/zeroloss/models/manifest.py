@@ -211,6 +211,8 @@ class Manifest(_Strict):
     graph: Graph
     when_named: bool = False
     """Whether the package runs only where it is asked for by its name."""
+    stands_in: bool = False
+    """Whether it makes room, unless it is named, for any other that shifts the axis of a range."""
     takes: Takes
     parameters: Annotated[tuple[Parameter, ...], Field(max_length=MAX_PARAMETERS)] = ()
     buckets: Buckets = Buckets()

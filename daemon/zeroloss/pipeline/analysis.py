@@ -56,9 +56,11 @@ def choose_analyses(
     start: RunStart,
     sessions: Iterable[ModelSession],
     given: Mapping[str, Mapping[str, float]] | None = None,
+    named: Collection[str] = (),
 ) -> list[Analysis]:
     """Every model that takes one of the run's ranges, each on the range that suits it best.
 
+    A model that stands in for better ones is left out where there is one, unless it is `named`.
     `given` are values of parameters by package, for what the run does not tell; a value of the run
     that a model cannot take is logged. Raises `ParameterError` for a given value that a model
     cannot take.
@@ -81,7 +83,16 @@ def choose_analyses(
                 for note in settled.notes:
                     log.warning("run %s: %s", start.run[:4].hex(), note)
                 chosen.append(Analysis(session, best, settled.values))
-    return chosen
+    led = {item.range.name for item in chosen if _leads(item.manifest)}
+    return [
+        item
+        for item in chosen
+        if not item.manifest.stands_in or item.manifest.name in named or item.range.name not in led
+    ]
+
+
+def _leads(manifest: Manifest) -> bool:
+    return manifest.shifts_axis is not None and not manifest.stands_in
 
 
 def _suits(energy_range: EnergyRange, takes: Takes) -> bool:

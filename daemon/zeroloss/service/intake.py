@@ -225,7 +225,7 @@ class Intake:
     def _warm_analyses(self, start: RunStart) -> list[Analysis]:
         """The models of a run, each tried on spectra of its size; those that fail are left out."""
         warm = []
-        for analysis in choose_analyses(start, self.sessions, self._given):
+        for analysis in choose_analyses(start, self.sessions, self._given, self._config.models.use):
             try:
                 analysis.session.warm_up(analysis.range.size)
             except InferenceError as error:

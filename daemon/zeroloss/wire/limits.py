@@ -5,8 +5,8 @@ from __future__ import annotations
 PROTOCOL_VERSION = 1
 """Major version of the wire protocol; a message of another major version is refused."""
 
-MAX_PARTS = 34
-"""Frames of one multipart message: topic, header and at most 32 buffers."""
+MAX_PARTS = 66
+"""Frames of one multipart message: topic, header and at most 64 buffers."""
 MAX_TOPIC_BYTES = 64
 MAX_HEADER_BYTES = 1 << 20
 MAX_BUFFER_BYTES = 1 << 28
