@@ -71,7 +71,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     expert.add_argument("--match", type=float, nargs=2, metavar=("FROM", "TO"))
     expert.add_argument("--gap-range", type=float, nargs=2, metavar=("FROM", "TO"))
     expert.add_argument("--no-gap", action="store_true", help="no band-gap layers")
-    parser.add_argument("--peaks", type=int, default=3, help="strongest loss peaks (default 3)")
+    parser.add_argument(
+        "--peaks",
+        type=int,
+        default=3,
+        choices=range(17),
+        metavar="N",
+        help="strongest loss peaks, at most 16 (default 3)",
+    )
     parser.add_argument("--name", default="zero_loss", help="of the package (default zero_loss)")
     parser.add_argument("--version", default="1.0.0", help="of the package (default 1.0.0)")
     parser.add_argument("--report", type=Path, help="folder of the report (default: OUT-report)")
