@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from zeroloss_export.networks.low_loss.table import Noise, Setting, ZeroLossTable
+from zeroloss_export.networks.low_loss.thickness import THICKEST
 
 from .ensemble import DEFAULT_REPLICAS, Ensemble, train_ensemble
 from .noise import Floats
@@ -229,7 +230,8 @@ def tabulate(
         curves=_stack(curves),
         replicas=_stack(whole),
         trained_width_ev=spectra.widths_ev,
-        trained_log_counts=spectra.log_counts,
+        # Where the shape does not depend on the counts, a specimen only takes some of them away.
+        trained_log_counts=(low if several else low - THICKEST, high),
         noise=Noise(noise.gain, noise.readout, noise.correlation),
         gap_range_ev=gap_range_ev,
         peaks=peaks,

@@ -77,9 +77,13 @@ def test_a_table_holds_what_the_graph_needs(
         assert float(table.boundaries_ev.min()) >= table.match_ev[1] - 1e-6
         outer = max(item.ruling_ev[1] for item in trained.regions)
         assert float(table.boundaries_ev.max()) <= outer + 1e-6
-        low, high = table.trained_log_counts
+        low, high = trained.spectra.log_counts
         assert table.log_counts[0] < low < high < table.log_counts[-1]
-    # One cluster just scales, several need the intensity.
+        assert table.trained_log_counts[1] == high
+    # One cluster just scales, also where a specimen takes counts away; several need the intensity.
+    assert trained_flake.table.trained_log_counts[0] == trained_flake.spectra.log_counts[0]
+    vacuum = trained_vacuum.spectra.log_counts[0]
+    assert trained_vacuum.table.trained_log_counts[0] == pytest.approx(vacuum - 4.0)
     assert len(trained_vacuum.table.log_counts) == 2
     assert len(trained_flake.table.log_counts) > 2
 
