@@ -15,7 +15,7 @@ demo: .venv/installed-demo
 	$(BIN)/zeroloss demo $(ARGS)
 
 test: .venv/installed-test check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 check: .venv/installed-test
 	$(BIN)/ruff check $(SOURCES)
