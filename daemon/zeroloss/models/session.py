@@ -142,7 +142,10 @@ class ModelSession:
                     )
                 answers[name][part] = values[:used]
         for values in answers.values():
-            values[~np.isfinite(values)] = np.nan
+            # NaN is NaN already, and often there: only the infinite need the slow assignment.
+            infinite = np.isinf(values)
+            if infinite.any():
+                values[infinite] = np.nan
         return answers
 
     def info(self, range_name: str, parameters: Mapping[str, float] | None = None) -> PackageInfo:
