@@ -25,7 +25,7 @@ known to a hundredth of a channel, interpolated linearly, is no better on its fl
 _PSEUDO_POINTS: Final = 24
 _PSEUDO_ERROR: Final = 0.3
 """Relative error of a pseudo-datum beside its replica's own level."""
-FLATTENING: Final = (0.6, 0.45)
+FLATTENING: Final = (0.6, 0.5)
 """Mean and standard deviation over replicas of how much the exponent of the tail falls beyond the
 region where it is seen. Zero-loss tails flatten: the mean and the width were set on simulated
 peaks, so that the 68 % band of the mixed region holds the truth in 68 % of the channels."""
