@@ -92,6 +92,8 @@ class Spectrum:
             return " ".join(
                 f"{a} {b:.4g}" for a, b in zip(self.labels, values.ravel(), strict=True)
             )
+        if np.isnan(values).all():
+            return "no value"
         unit = f" {self.unit}" if self.unit else ""
         return " ".join(f"{value:.6g}" for value in values.ravel()) + unit
 

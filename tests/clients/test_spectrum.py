@@ -145,6 +145,7 @@ def test_curves_and_words():
         band=("spectrum", [[1, 2, 3], [4, 5, np.nan]], 10.0, ("low", "high")),
         plain=("spectrum", [1, 2], 0.0, ()),
         gap=("scalar", 1.25, None, ()),
+        missing=("scalar", np.nan, None, ()),
         phase=("label", 1, None, ("vacuum", "diamond")),
         present=("probability", [0.5, 1], None, ("C", "N")),
     )
@@ -153,8 +154,8 @@ def test_curves_and_words():
         "high",
     }
     assert list(found["plain"].curves) == ["plain"]
-    texts = [found[name].text for name in ("gap", "phase", "present")]
-    assert texts == ["1.25 eV", "diamond", "C 0.5 N 1"]
+    texts = [found[name].text for name in ("gap", "missing", "phase", "present")]
+    assert texts == ["1.25 eV", "no value", "diamond", "C 0.5 N 1"]
     with pytest.raises(ValueError, match="gap is no spectrum"):
         _ = found["gap"].curves
 

@@ -208,6 +208,21 @@ def test_labels_are_told_by_their_share_and_scalars_by_their_span():
     assert "detected" not in printed
 
 
+def test_a_layer_without_any_value_says_so():
+    source = MappedRun(make_run_start((2, 10)), (LOW_LOSS,))
+    with (
+        publisher() as publishing,
+        LiveMaps(publishing.maps_endpoint, publishing.requests_endpoint) as maps,
+    ):
+        publishing.open(source)
+        source.fill_low_loss([np.nan] * 20, [1] * 20)
+        run = maps.wait_for_run(10)
+        wait_until(
+            lambda: run.ledger.processed == 20 and not (run["low_loss/why"].values == 0).any()
+        )
+        assert "gap no value" in "\n".join(screen(MapsView(maps), 80, 24))
+
+
 def test_scalars_are_drawn_beside_the_elements(growing):
     maps, _ = growing
     text = "\n".join(screen(MapsView(maps), 120, 40))

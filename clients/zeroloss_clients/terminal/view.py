@@ -153,8 +153,13 @@ class MapGrid:
             title.append(words if len(label) + len(words) < width else share, DIM)
         else:
             title.append(label.split("/", 1)[1], "bold")
-            span = span_of(view)
-            title.append(f" {span[0]:.3g} to {span[1]:.3g} {self._run.outputs[label].unit}", DIM)
+            given = span_of(view)
+            if given is None:
+                title.append(" no value", DIM)
+            else:
+                span = given
+                unit = self._run.outputs[label].unit
+                title.append(f" {span[0]:.3g} to {span[1]:.3g} {unit}", DIM)
         title.truncate(max(1, width - 1))
         size = max(1, width - 1), max(1, height - 1)
         lines = [title, *picture(view, *size, span=span, colour=colour)]
@@ -210,11 +215,14 @@ def _scalars(run: LiveRun) -> list[str]:
     ]
 
 
-def span_of(view: MapView) -> tuple[float, float]:
-    """The values between which a map of scalars is drawn: the percentiles 1 and 99."""
+def span_of(view: MapView) -> tuple[float, float] | None:
+    """The values between which a map of scalars is drawn: the percentiles 1 and 99.
+
+    None where no pixel has a value.
+    """
     given = view.values[~view.mask]
     if not len(given):
-        return 0.0, 0.0
+        return None
     low, high = np.percentile(given, (1, 99))
     return float(low), float(high)
 
