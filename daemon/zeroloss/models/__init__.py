@@ -10,6 +10,7 @@ from .errors import (
     ParameterError,
     ProviderError,
 )
+from .inputs import LowLoss
 from .manifest import Manifest
 from .package import ModelPackage, load_package, save_package
 from .provider import Provider
@@ -19,6 +20,7 @@ from .store import ModelStore
 __all__ = [
     "InferenceError",
     "InstallError",
+    "LowLoss",
     "Manifest",
     "ModelError",
     "ModelPackage",

@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from .answers import stands
 from .errors import InferenceError
+from .inputs import Floats
 from .manifest import Output, Takes
 from .parameters import default_values, trial_values
 from .provider import EP_NAMES
-from .session import Floats, ModelSession, trial_axis
+from .session import ModelSession, trial_axis
 
 COMPANY_TOLERANCE = 1e-3
 """Largest difference that a spectrum's company may make on a GPU, absolute for values up to 1 and

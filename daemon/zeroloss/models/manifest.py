@@ -6,6 +6,7 @@ The contract between training and daemon; specified in docs/model-package.md.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -15,7 +16,12 @@ from zeroloss.wire.limits import MAX_DIMS, MAX_LABELS, MAX_OUTPUTS, MAX_PARAMETE
 MANIFEST_FORMAT: Literal[1] = 1
 MAX_VALUES = 1 << 16
 """Values of one output for one spectrum."""
+MAX_SLOTS = 64
+MAX_PREPARED = 16
 INPUT_NAMES = ("counts", "offset_ev", "scale_ev")
+SELECTION_INPUT = "selection"
+LOW_LOSS_INPUTS = ("low_loss_counts", "low_loss_offset_ev", "low_loss_scale_ev")
+_RESERVED = frozenset((*INPUT_NAMES, SELECTION_INPUT, *LOW_LOSS_INPUTS))
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
@@ -24,6 +30,14 @@ class _Strict(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 class Graph(_Strict):
@@ -36,6 +50,9 @@ class Graph(_Strict):
     max_error: Annotated[float, Field(ge=0)]
     """Largest |torch - ONNX Runtime| over the outputs, measured at export at every bucket."""
     error_limit: Annotated[float, Field(gt=0)] = 1e-3
+    prepared: Annotated[tuple[Name, ...], Field(max_length=MAX_PREPARED)] = ()
+    """Inner tensors [batch, ...] that the values of `counts` do not change; further outputs of the
+    graph. They are computed once where what they are made of is the same for all spectra."""
 
     @model_validator(mode="after")
     def _export_was_right(self) -> Graph:
@@ -43,6 +60,33 @@ class Graph(_Strict):
             raise ValueError(
                 f"the exported graph departs from torch by {self.max_error:g}, more than its own "
                 f"limit of {self.error_limit:g}: export it again"
+            )
+        return self
+
+
+class Selection(_Strict):
+    """One more input of the graph, float32 [slots]: indices into `labels`, rising, then -1."""
+
+    name: Name
+    """What people call it, as in `--set PACKAGE.NAME=LABEL,LABEL`."""
+    labels: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[^\s,](?:[^,]{0,62}[^\s,])?$")], ...],
+        Field(min_length=1, max_length=MAX_LABELS),
+    ]
+    """What may be chosen."""
+    slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)]
+    """Most labels that are chosen at once."""
+
+    @model_validator(mode="after")
+    def _labels_tell(self) -> Selection:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"selection {self.name}: labels are not unique")
+        for label in self.labels:
+            if _is_number(label):
+                raise ValueError(f"selection {self.name}: the label {label} reads as a number")
+        if self.slots > len(self.labels):
+            raise ValueError(
+                f"selection {self.name}: {self.slots} slots for {len(self.labels)} labels"
             )
         return self
 
@@ -59,6 +103,10 @@ class Takes(_Strict):
     """Smallest and largest dispersion that the model takes, eV per channel; None: any."""
     signed_counts: bool = False
     """Whether negative counts, as of dark-subtracted data, are measured; else they become NaN."""
+    selection: Selection | None = None
+    """What people choose for a run; without a choice the package takes no part in it."""
+    low_loss: bool = False
+    """Whether the graph is given the low-loss spectrum of the same pixel, as further inputs."""
 
     @model_validator(mode="after")
     def _windows_rise(self) -> Takes:
@@ -122,6 +170,8 @@ class Output(_Strict):
     """Whether this scalar, eV, is where the zero of the pixel's energy axis really is."""
     axis: SpectrumAxis | None = None
     """The energies of a spectrum."""
+    selected: bool = False
+    """Whether its entries [slots] are those of `takes.selection`; in a run, of what was chosen."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Output:
@@ -135,6 +185,8 @@ class Output(_Strict):
             self._refuse("only a spectrum has an axis")
         if self.shifts_axis and (self.kind, self.shape, self.unit) != ("scalar", (), "eV"):
             self._refuse("what shifts the axis must be a scalar of shape [] in eV")
+        if self.selected and (self.kind != "scalar" or self.labels or len(self.shape) != 1):
+            self._refuse("what is selected must be a scalar of shape [slots] without labels")
         return self
 
     @model_validator(mode="after")
@@ -171,7 +223,7 @@ class Parameter(_Strict):
 
     @model_validator(mode="after")
     def _in_range(self) -> Parameter:
-        if self.name in INPUT_NAMES:
+        if self.name in _RESERVED:
             self._refuse("that is the name of another input")
         if not self.low < self.high:
             self._refuse(f"low must be below high, got {self.low:g} and {self.high:g}")
@@ -239,21 +291,58 @@ class Manifest(_Strict):
         shifting = [output.name for output in self.outputs if output.shifts_axis]
         if len(shifting) > 1:
             raise ValueError(f"at most one output shifts the axis, here are {shifting}")
+        if shifting and self.takes.low_loss:
+            raise ValueError(
+                f"output {shifting[0]}: what shifts the axis is found before the low loss is "
+                "corrected, so its package cannot take the low loss"
+            )
         return self
 
     @model_validator(mode="after")
-    def _parameters_differ(self) -> Manifest:
-        names = [item.name for item in self.parameters]
-        taken = names + [output.name for output in self.outputs]
-        for name in names:
+    def _names_differ(self) -> Manifest:
+        parameters = [item.name for item in self.parameters]
+        taken = parameters + [output.name for output in self.outputs]
+        for name in parameters:
             if taken.count(name) > 1:
                 raise ValueError(f"parameter {name}: another parameter or output has the same name")
+        for name in self.graph.prepared:
+            if name in taken or name in _RESERVED or self.graph.prepared.count(name) > 1:
+                raise ValueError(
+                    f"prepared tensor {name}: an input, an output or another one has the same name"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _selected_fits(self) -> Manifest:
+        selection = self.takes.selection
+        if selection is not None and selection.name in [item.name for item in self.parameters]:
+            raise ValueError(f"selection {selection.name}: a parameter has the same name")
+        for output in self.outputs:
+            if output.selected and (selection is None or output.shape != (selection.slots,)):
+                slots = "none" if selection is None else selection.slots
+                raise ValueError(
+                    f"output {output.name}: selected [slots] with slots {slots}, got "
+                    f"{list(output.shape)}"
+                )
         return self
 
     @property
     def shifts_axis(self) -> str | None:
         """Name of the output that says where the zero of a pixel's energy axis is; None: none."""
         return next((output.name for output in self.outputs if output.shifts_axis), None)
+
+    def chosen_outputs(self, chosen: Sequence[int]) -> tuple[Output, ...]:
+        """The outputs of a run with these indices chosen: what is selected has their labels."""
+        selection = self.takes.selection
+        if selection is None:
+            return self.outputs
+        cut = {
+            "shape": (len(chosen),),
+            "labels": tuple(selection.labels[index] for index in chosen),
+        }
+        return tuple(
+            item.model_copy(update=cut) if item.selected else item for item in self.outputs
+        )
 
     def output(self, name: str) -> Output:
         """The output of that name; `KeyError` names those there are."""

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from zeroloss.wire import OutputInfo, PackageInfo, ParameterInfo, SpectrumAxis
+from zeroloss.wire import OutputInfo, PackageInfo, ParameterInfo, SelectionInfo, SpectrumAxis
 
 from .errors import InferenceError, PackageError
-from .manifest import INPUT_NAMES, Output, Takes
+from .graph import CutGraph, OpenGraph
+from .inputs import Floats, LowLoss, Shape, expected_inputs, make_inputs
+from .manifest import Output, Takes
 from .package import ModelPackage
-from .parameters import check_given, default_values, trial_values
-from .provider import EP_NAMES, Provider, one_line, open_session
+from .parameters import default_values, trial_selections, trial_values
+from .provider import EP_NAMES, Provider, open_session
 from .pruning import prune
-
-Floats = npt.NDArray[np.float32]
 
 WARM_UP_RUNS = 3
 _FLOAT = "tensor(float)"
-_COUNTS, _OFFSET, _SCALE = INPUT_NAMES
 
 
 class ModelSession:
     """One model package, open on one execution provider.
 
     A package with outputs of kind `spectrum` is opened twice: as it is, and without what only they
-    need, for maps, which are asked for at every pixel.
+    need, for maps, which are asked for at every pixel. One with prepared tensors is opened as it
+    is, for spectra, and cut in two, for maps.
 
     `run` may be called from several threads at once. `provider` is the name of the execution
     provider that really runs the graph, `precision` that of the graph, `timings` the median
@@ -48,16 +48,23 @@ class ModelSession:
         self.precision: str = package.manifest.graph.precision
         self.timings: dict[int, float] = {}
         graph = package.read_graph()
-        self._session, self.provider = self._open(graph, provider, threads)
+        self._whole, self.provider = self._open(graph, provider, threads)
         self._check_graph()
+        self._light: OpenGraph | None = None
+        self._cut: CutGraph | None = None
         names = [item.name for item in package.manifest.outputs]
         light = [item.name for item in package.manifest.outputs if item.kind != "spectrum"]
         self._light_names = frozenset(light or names)
-        self._light_session = self._session
-        if len(self._light_names) < len(names):
-            resolved = next(key for key, name in EP_NAMES.items() if name == self.provider)
-            without = prune(graph, self._light_names)
-            self._light_session, _ = self._open(without, cast(Provider, resolved), threads)
+        resolved = next(key for key, name in EP_NAMES.items() if name == self.provider)
+
+        def open_part(part: bytes) -> OpenGraph:
+            return self._open(part, cast(Provider, resolved), threads)[0]
+
+        prepared = package.manifest.graph.prepared
+        if prepared:
+            self._cut = CutGraph(graph, prepared, sorted(self._light_names), open_part, self._named)
+        elif len(self._light_names) < len(names):
+            self._light = open_part(prune(graph, self._light_names))
         buckets = package.manifest.buckets
         on_cpu = self.provider == EP_NAMES["cpu"]
         self.buckets: tuple[int, ...] = (buckets.cpu,) if on_cpu else tuple(sorted(buckets.gpu))
@@ -75,27 +82,35 @@ class ModelSession:
         largest = self.buckets[-1]
         return self.timings.get(largest, 0.0) / largest
 
-    def warm_up(self, channels: int) -> None:
+    def warm_up(
+        self, channels: int, *, low_loss_channels: int | None = None, own_axes: bool = False
+    ) -> None:
         """Run every bucket on spectra of that many channels and record its median in `timings`.
 
-        Raises `InferenceError` when the model does not take that many channels or the graph fails.
+        `low_loss_channels` are those of the low loss beside, where there is any; `own_axes` says
+        that the spectra of a run are given an energy axis each. Raises `InferenceError` when the
+        model does not take that many channels or the graph fails.
         """
         manifest = self.package.manifest
         begin, scale = trial_axis(manifest.takes, channels)
         values = trial_values(manifest)
-        # A falling background as in a real spectrum: some operators are slower on zeros or NaN.
-        spectrum = (1e4 * np.linspace(1.0, 3.0, channels) ** -3).astype(np.float32)
+        selection = trial_selections(manifest)[0]
         timings: dict[int, float] = {}
         for bucket in self.buckets:
-            counts = np.tile(spectrum, (bucket, 1))
+            counts = _falling(bucket, channels)
+            offset = np.full(bucket, begin) if own_axes else begin
+            low = None
+            if manifest.takes.low_loss and low_loss_channels is not None:
+                low = LowLoss(_falling(bucket, low_loss_channels), offset, 0.5)
+            beside: dict[str, Any] = {"selection": selection, "low_loss": low}
             seconds = []
             for _ in range(WARM_UP_RUNS):
                 started = time.perf_counter()
-                self.run(counts, begin, scale, self._light_names, values)
+                self.run(counts, offset, scale, self._light_names, values, **beside)
                 seconds.append(time.perf_counter() - started)
             timings[bucket] = median(seconds)
-            if self._light_session is not self._session:
-                self.run(counts, begin, scale, parameters=values)
+            if len(self._light_names) < len(manifest.outputs):
+                self.run(counts, offset, scale, None, values, **beside)
         self.timings = timings
 
     def run(
@@ -105,6 +120,10 @@ class ModelSession:
         scale_ev: float | npt.ArrayLike,
         outputs: Collection[str] | None = None,
         parameters: Mapping[str, float | npt.ArrayLike] | None = None,
+        *,
+        selection: Sequence[int] | None = None,
+        low_loss: LowLoss | None = None,
+        whole: bool = False,
     ) -> dict[str, Floats]:
         """The outputs of the graph, by name, float32 [n, *shape], for `counts` [n, channels].
 
@@ -112,35 +131,43 @@ class ModelSession:
         and `scale_ev` (eV per channel, > 0) are one number for all spectra or one each [n].
         `outputs` are those wanted, all by default; spectra are computed only where one is wanted.
         `parameters` are one number or one each [n], NaN where not known; what is left out has its
-        default. Output values that are not finite come back as NaN; counting them is left to the
-        caller. Raises `InferenceError` for spectra the model cannot take, outputs that it does not
-        have, and when the graph fails, `ParameterError` for parameters that it does not have or
-        cannot take.
+        default. `selection` are indices of the labels of `takes.selection`, rising; what is
+        selected comes as [n, len(selection)]. `low_loss` are the low-loss spectra of the same
+        pixels for a package that takes them, None where there are none. With `whole` the graph is
+        run as it is in the file, neither light nor cut. Output values that are not finite come back
+        as NaN; counting them is left to the caller.
+
+        Raises `InferenceError` for spectra or a selection that the model cannot take, outputs that
+        it does not have, and when the graph fails, `ParameterError` for parameters that it does not
+        have or cannot take.
         """
         wanted = self._wanted(outputs)
-        rows = self._rows(counts)
-        n = len(rows)
-        offsets = _per_spectrum(_OFFSET, offset_ev, n)
-        scales = _per_spectrum(_SCALE, scale_ev, n)
-        if not (scales > 0).all():
-            raise InferenceError(f"scale_ev must be above 0 eV per channel, got {scales.min():g}")
-        further = self._further(parameters or {}, n)
-        answers = {item.name: np.empty((n, *item.shape), np.float32) for item in wanted}
+        names = [item.name for item in wanted]
+        chosen = tuple(selection or ())
+        inputs = make_inputs(
+            self.package.manifest, counts, offset_ev, scale_ev, parameters or {}, chosen, low_loss
+        )
+        n = len(inputs)
+        answers = {
+            item.name: np.empty((n, len(chosen)) if item.selected else (n, *item.shape), np.float32)
+            for item in wanted
+        }
+        light = not whole and self._light_names.issuperset(names)
+        cut = self._cut if light else None
+        graph = self._light if light and self._light is not None else self._whole
+        prepared = cut.once(inputs) if cut is not None and n and wanted else None
         for first, used, bucket in _batches(n, self.buckets) if wanted else ():
-            part = slice(first, first + used)
-            batch = {
-                _COUNTS: _padded(rows[part], bucket),
-                _OFFSET: _padded(offsets[part], bucket),
-                _SCALE: _padded(scales[part], bucket),
-            } | {name: _padded(values[part], bucket) for name, values in further.items()}
-            for name, values in zip(answers, self._execute(list(answers), batch), strict=True):
-                expected = (bucket, *answers[name].shape[1:])
+            batch = inputs.batch(first, used, bucket)
+            found = graph.run(names, batch) if cut is None else cut.run(names, batch, prepared)
+            for item, values in zip(wanted, found, strict=True):
+                expected = (bucket, *item.shape)
                 if values.shape != expected:
                     raise InferenceError(
-                        f"{self._named}: output {name} came as {list(values.shape)}, the manifest "
-                        f"promises {list(expected)}"
+                        f"{self._named}: output {item.name} came as {list(values.shape)}, the "
+                        f"manifest promises {list(expected)}"
                     )
-                answers[name][part] = values[:used]
+                kept = values[:used, : len(chosen)] if item.selected else values[:used]
+                answers[item.name][first : first + used] = kept
         for values in answers.values():
             # NaN is NaN already, and often there: only the infinite need the slow assignment.
             infinite = np.isinf(values)
@@ -148,13 +175,21 @@ class ModelSession:
                 values[infinite] = np.nan
         return answers
 
-    def info(self, range_name: str, parameters: Mapping[str, float] | None = None) -> PackageInfo:
+    def info(
+        self,
+        range_name: str,
+        parameters: Mapping[str, float] | None = None,
+        selection: Sequence[int] = (),
+        low_loss_range: str | None = None,
+    ) -> PackageInfo:
         """What published maps say of this model on the energy range of that name.
 
-        `parameters` are the values that it is run with.
+        `parameters` are the values that it is run with, `selection` the indices of what was chosen,
+        `low_loss_range` is the range that it is given beside its own.
         """
         manifest = self.package.manifest
         values = default_values(manifest) | dict(parameters or {})
+        takes = manifest.takes.selection
         return PackageInfo(
             name=manifest.name,
             version=manifest.version,
@@ -162,7 +197,7 @@ class ModelSession:
             provider=self.provider,
             precision=self.precision,
             range_name=range_name,
-            outputs=tuple(_output_info(item) for item in manifest.outputs),
+            outputs=tuple(_output_info(item) for item in manifest.chosen_outputs(selection)),
             parameters=tuple(
                 ParameterInfo(
                     name=item.name,
@@ -171,17 +206,26 @@ class ModelSession:
                 )
                 for item in manifest.parameters
             ),
+            selection=(
+                None
+                if takes is None
+                else SelectionInfo(
+                    name=takes.name, labels=tuple(takes.labels[index] for index in selection)
+                )
+            ),
+            low_loss_range=low_loss_range,
         )
 
     @property
     def _named(self) -> str:
         return f"model package {self.package.folder}"
 
-    def _open(self, graph: bytes, provider: Provider, threads: int) -> tuple[Any, str]:
+    def _open(self, graph: bytes, provider: Provider, threads: int) -> tuple[OpenGraph, str]:
         try:
-            return open_session(graph, provider, threads)
+            session, actual = open_session(graph, provider, threads)
         except PackageError as error:
             raise PackageError(f"{self._named}: {error}") from error
+        return OpenGraph(session, self._named), actual
 
     def _wanted(self, outputs: Collection[str] | None) -> list[Output]:
         known = self.package.manifest.outputs
@@ -195,61 +239,22 @@ class ModelSession:
             )
         return [item for item in known if item.name in outputs]
 
-    def _further(
-        self, parameters: Mapping[str, float | npt.ArrayLike], n: int
-    ) -> dict[str, Floats]:
-        """The inputs beside the spectra, [n]."""
-        manifest = self.package.manifest
-        values: dict[str, float | npt.ArrayLike] = dict(default_values(manifest))
-        for name, value in parameters.items():
-            told = np.asarray(value, np.float64)
-            if told.shape not in ((), (n,)):
-                raise InferenceError(f"{name} must be one number or [{n}], got {list(told.shape)}")
-            known = told[~np.isnan(told)]
-            for extreme in (known.min(), known.max()) if known.size else (math.nan,):
-                check_given(manifest, {name: float(extreme)})
-            values[name] = told
-        return {
-            name: np.ascontiguousarray(np.broadcast_to(np.asarray(value, np.float32), (n,)))
-            for name, value in values.items()
-        }
-
-    def _rows(self, counts: npt.ArrayLike) -> Floats:
-        rows = np.ascontiguousarray(counts, dtype=np.float32)
-        most = self.package.manifest.takes.max_channels
-        if rows.ndim != 2 or not 2 <= rows.shape[1] <= most:
-            raise InferenceError(
-                f"the model {self.package.name} takes counts [n, channels] of 2 to {most} "
-                f"channels, got {list(rows.shape)}"
-            )
-        return rows
-
-    def _execute(self, names: list[str], batch: dict[str, Floats]) -> list[Floats]:
-        light = self._light_names.issuperset(names)
-        session = self._light_session if light else self._session
-        try:
-            values: list[Floats] = session.run(names, batch)
-        # The errors of the runtime share no base class.
-        except Exception as error:
-            raise InferenceError(
-                f"{self._named}: the graph failed on a batch of {list(batch[_COUNTS].shape)}: "
-                f"{one_line(error)}"
-            ) from error
-        return values
-
     def _check_graph(self) -> None:
-        inputs: dict[str, tuple[int | None, ...]] = {_COUNTS: (None, None)}
-        inputs |= {_OFFSET: (None,), _SCALE: (None,)}
-        inputs |= {item.name: (None,) for item in self.package.manifest.parameters}
-        outputs = {item.name: (None, *item.shape) for item in self.package.manifest.outputs}
-        self._compare("input", self._session.get_inputs(), inputs, symbolic_ok=False)
-        self._compare("output", self._session.get_outputs(), outputs, symbolic_ok=True)
+        manifest = self.package.manifest
+        session = self._whole.session
+        outputs: dict[str, Shape | None] = {
+            item.name: (None, *item.shape) for item in manifest.outputs
+        }
+        # What a prepared tensor is beyond its batch is between the two parts of the graph.
+        outputs |= dict.fromkeys(manifest.graph.prepared)
+        self._compare("input", session.get_inputs(), expected_inputs(manifest), symbolic_ok=False)
+        self._compare("output", session.get_outputs(), outputs, symbolic_ok=True)
 
     def _compare(
         self,
         what: str,
         arguments: list[Any],
-        expected: dict[str, tuple[int | None, ...]],
+        expected: Mapping[str, Shape | None],
         *,
         symbolic_ok: bool,
     ) -> None:
@@ -260,12 +265,20 @@ class ModelSession:
                 f"{_list(expected)}"
             )
         for item in arguments:
+            shape = expected[item.name]
+            if shape is None:
+                if not item.shape or isinstance(item.shape[0], int):
+                    raise PackageError(
+                        f"{self._named}: the prepared tensor {item.name} has the shape "
+                        f"{item.shape}, expected is an open first size, the batch"
+                    )
+                continue
             if item.type != _FLOAT:
                 raise PackageError(
                     f"{self._named}: {what} {item.name} is of type {item.type}, expected {_FLOAT}"
                 )
-            if not _fits(item.shape, expected[item.name], symbolic_ok):
-                wanted = ["any" if size is None else size for size in expected[item.name]]
+            if not _fits(item.shape, shape, symbolic_ok):
+                wanted = ["any" if size is None else size for size in shape]
                 raise PackageError(
                     f"{self._named}: {what} {item.name} has the shape {item.shape}, expected "
                     f"{wanted}"
@@ -314,15 +327,6 @@ def _list(names: Any) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
-def _per_spectrum(name: str, value: float | npt.ArrayLike, n: int) -> Floats:
-    array = np.asarray(value, dtype=np.float32)
-    if array.shape not in ((), (n,)):
-        raise InferenceError(f"{name} must be one number or [{n}], got {list(array.shape)}")
-    if not np.isfinite(array).all():
-        raise InferenceError(f"{name} must be finite, got {array[~np.isfinite(array)].flat[0]}")
-    return np.ascontiguousarray(np.broadcast_to(array, (n,)))
-
-
 def _batches(n: int, buckets: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
     """First spectrum, number of spectra and bucket of each batch."""
     first = 0
@@ -334,9 +338,7 @@ def _batches(n: int, buckets: tuple[int, ...]) -> Iterator[tuple[int, int, int]]
         first += used
 
 
-def _padded(rows: Floats, bucket: int) -> Floats:
-    # Repeating a real spectrum keeps unusual values, and their slow paths, out of the batch.
-    missing = bucket - len(rows)
-    if missing == 0:
-        return rows
-    return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)])
+def _falling(n: int, channels: int) -> Floats:
+    # A falling background as in a real spectrum: some operators are slower on zeros or NaN.
+    spectrum = (1e4 * np.linspace(1.0, 3.0, channels) ** -3).astype(np.float32)
+    return np.tile(spectrum, (n, 1))

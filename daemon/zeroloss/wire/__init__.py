@@ -17,7 +17,7 @@ from .acquisition import (
 )
 from .codec import Message, Part, decode, encode, topic
 from .errors import Fault, WireError
-from .layers import OutputInfo, PackageInfo, ParameterInfo, SpectrumAxis, layer_key
+from .layers import OutputInfo, PackageInfo, ParameterInfo, SelectionInfo, SpectrumAxis, layer_key
 from .limits import PROTOCOL_VERSION
 from .maps import DAEMON_BYTES, LedgerTotals, LedgerUpdate, MapClose, MapOpen, MapUpdate
 from .requests import Gaps, Refusal, Request, Snapshot
@@ -51,6 +51,7 @@ __all__ = [
     "RunEnd",
     "RunStart",
     "ScanPlan",
+    "SelectionInfo",
     "Snapshot",
     "Spectra",
     "SpectraBlock",

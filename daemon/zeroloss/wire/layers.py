@@ -164,8 +164,29 @@ def read_parameters(fields: Fields) -> tuple[ParameterInfo, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionInfo:
+    """What was chosen for a model to answer about: the labels of its selected outputs."""
+
+    name: str
+    labels: tuple[str, ...]
+
+    def to_header(self) -> dict[str, object]:
+        """The msgpack map."""
+        return {"name": self.name, "labels": list(self.labels)}
+
+    @classmethod
+    def from_fields(cls, fields: Fields) -> SelectionInfo:
+        """Read it; `WireError` on anything out of bounds."""
+        return cls(name=fields.name("name"), labels=fields.texts("labels", MAX_LABELS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PackageInfo:
-    """Which model made the layers: name, version, hash, and where, how and with what it ran."""
+    """Which model made the layers: name, version, hash, and where, how and with what it ran.
+
+    `selection` is what was chosen for it, `low_loss_range` the energy range that it was given
+    beside its own; None: nothing of the kind.
+    """
 
     name: str
     version: str
@@ -175,9 +196,11 @@ class PackageInfo:
     range_name: str
     outputs: tuple[OutputInfo, ...]
     parameters: tuple[ParameterInfo, ...] = ()
+    selection: SelectionInfo | None = None
+    low_loss_range: str | None = None
 
     def to_header(self) -> dict[str, object]:
-        """The msgpack map; without `parameters` where there are none."""
+        """The msgpack map; what there is none of is left out."""
         header: dict[str, object] = {
             "name": self.name,
             "version": self.version,
@@ -189,6 +212,10 @@ class PackageInfo:
         }
         if self.parameters:
             header["parameters"] = [item.to_header() for item in self.parameters]
+        if self.selection is not None:
+            header["selection"] = self.selection.to_header()
+        if self.low_loss_range is not None:
+            header["low_loss_range"] = self.low_loss_range
         return header
 
     @classmethod
@@ -206,4 +233,10 @@ class PackageInfo:
                 for item in fields.items("outputs", MAX_OUTPUTS)
             ),
             parameters=read_parameters(fields),
+            selection=(
+                SelectionInfo.from_fields(Fields(fields.get("selection"), "selection"))
+                if fields.has("selection")
+                else None
+            ),
+            low_loss_range=fields.name("low_loss_range") if fields.has("low_loss_range") else None,
         )
