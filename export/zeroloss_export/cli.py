@@ -15,7 +15,7 @@ from torch import nn
 
 from zeroloss.models import load_package
 from zeroloss.models.manifest import Buckets
-from zeroloss_export.commands import package_low_loss, train_zlp
+from zeroloss_export.commands import package_low_loss, specimen, train_zlp
 from zeroloss_export.evaluation.card import Card
 from zeroloss_export.evaluation.judged import judge
 from zeroloss_export.evaluation.measured import (
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="zeroloss-export",
-        description="Train, evaluate and package networks (needs the extra 'export').",
+        description="Train, evaluate and package networks, simulate (needs the extra 'export').",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     _add_train(commands)
@@ -69,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         package_low_loss.run,
     )
     package_low_loss.configure(low_loss)
+    simulated = _subcommand(commands, "specimen", specimen.HELP, specimen.EXAMPLES, specimen.run)
+    specimen.configure(simulated)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     torch.set_num_threads(options.threads)
