@@ -80,9 +80,10 @@ class CompositionSampler:
         self.any_weight = torch.zeros(_HIGHEST + 1)
         self.any_weight[4:] = 1.0
 
-    def sample(self, draw: Draw, count: int) -> Compositions:
-        """Draw ``count`` compositions."""
-        query = draw.pick(self.query_weight, count)
+    def sample(self, draw: Draw, count: int, query: Tensor | None = None) -> Compositions:
+        """Draw ``count`` compositions, around the atomic numbers ``query`` [count] if given."""
+        if query is None:
+            query = draw.pick(self.query_weight, count)
         kind = draw.pick(self.share, count)
         numbers = torch.zeros(count, MAX_ELEMENTS, dtype=torch.long)
         numbers[:, 0] = query
