@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from .answers import stands
 from .errors import InferenceError
-from .inputs import Floats
-from .manifest import Output, Takes
-from .parameters import default_values, trial_values
+from .inputs import Floats, LowLoss
+from .manifest import Manifest, Output
+from .parameters import default_values, trial_selections, trial_values
 from .provider import EP_NAMES
 from .session import ModelSession, trial_axis
 
@@ -34,55 +34,121 @@ class Trial:
     company: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """Spectra [n, channels] and one way to ask for them; `words` say what is unusual about it."""
+
+    session: ModelSession
+    counts: Floats
+    axis: tuple[float, float]
+    parameters: Mapping[str, float]
+    selection: tuple[int, ...]
+    low_loss: LowLoss | None
+    words: str = ""
+
+    def run(
+        self,
+        rows: slice = slice(None),
+        outputs: Sequence[str] | None = None,
+        *,
+        own_axes: bool = False,
+        whole: bool = False,
+    ) -> dict[str, Floats]:
+        """The answers for these rows; with `own_axes` every spectrum is given one of its own."""
+        counts, (offset, scale), low = self.counts[rows], self.axis, self.low_loss
+        if low is not None:
+            low = LowLoss(np.asarray(low.counts)[rows], low.offset_ev, low.scale_ev)
+        return self.session.run(
+            counts,
+            np.full(len(counts), offset) if own_axes else offset,
+            scale,
+            outputs,
+            self.parameters,
+            selection=self.selection,
+            low_loss=low,
+            whole=whole,
+        )
+
+
 def try_out(session: ModelSession, channels: int) -> Trial:
     """Warm the session up and compare its answers alone and in company.
 
     Parameters have their default or the middle of their range; what the package answers where
-    nobody tells them is looked at too. Raises `InferenceError` when the graph fails, a value is
-    neither finite nor missing for a reason, a probability is not between 0 and 1, a label is none
-    of its codes, or the company of other spectra, or leaving spectra out, changes an answer.
+    nobody tells them is looked at too, and so are several selections, and spectra with a low loss
+    beside and without. Raises `InferenceError` when the graph fails, a value is neither finite nor
+    missing for a reason, a probability is not between 0 and 1, a label is none of its codes, or the
+    company of other spectra, leaving spectra out, or preparing tensors changes an answer.
     """
-    session.warm_up(channels)
     manifest = session.package.manifest
-    offset, scale = trial_axis(manifest.takes, channels)
-    energy = offset + scale * np.arange(channels)
-    counts = _spectra(session.smallest_bucket + 1, energy, manifest.takes)
-    told = trial_values(manifest)
-
-    def run(rows: Floats, outputs: Sequence[str] | None = None) -> dict[str, Floats]:
-        return session.run(rows, offset, scale, outputs, told)
-
-    together = run(counts)
-    for output in manifest.outputs:
-        _check_answer(output, together)
-    if default_values(manifest) != told:
-        untold = session.run(counts, offset, scale)
-        for output in manifest.outputs:
-            _check_answer(output, untold, " and parameters that are not known")
+    low_loss_channels = channels if manifest.takes.low_loss else None
+    session.warm_up(channels, low_loss_channels=low_loss_channels)
     light = [item.name for item in manifest.outputs if item.kind != "spectrum"]
-    mapped = run(counts, light)
-    alone = [run(counts[row : row + 1]) for row in range(len(counts))]
-    turned = run(counts[::-1])
-    company = cut = 0.0
-    for name, values in together.items():
-        single = np.concatenate([answer[name] for answer in alone])
-        for other in (single, turned[name][::-1]):
-            company = max(company, _largest_difference(values, other))
-        if name in mapped:
-            cut = max(cut, _largest_difference(values, mapped[name]))
+    company = 0.0
+    for case in _cases(session, channels):
+        together = case.run()
+        for output in manifest.outputs:
+            _check_answer(output, together, case.words)
+        mapped = case.run(outputs=light)
+        if not case.words:
+            company = max(company, _company(case, together, None), _company(case, mapped, light))
+        whole = case.run(outputs=light, whole=True)
+        for other in (mapped, case.run(outputs=light, own_axes=True)):
+            _compare_ways(manifest, case, whole, other)
     allowed = 0.0 if session.provider == EP_NAMES["cpu"] else COMPANY_TOLERANCE
     if company > allowed:
         raise InferenceError(
             f"the other spectra of a batch change an answer by up to {company:g}, allowed is "
             f"{allowed:g} on {session.provider}"
         )
-    # The runtime may fuse other operators in the smaller graph, and then round otherwise.
-    if cut > COMPANY_TOLERANCE:
-        raise InferenceError(
-            f"without its spectra the graph answers otherwise by up to {cut:g}, allowed is "
-            f"{COMPANY_TOLERANCE:g}"
-        )
     return Trial(session.timings, company)
+
+
+def _cases(session: ModelSession, channels: int) -> Iterator[_Case]:
+    """The usual ways to ask a package first, then the others that its manifest allows."""
+    manifest = session.package.manifest
+    axis = trial_axis(manifest.takes, channels)
+    energy = axis[0] + axis[1] * np.arange(channels)
+    n = session.smallest_bucket + 1
+    counts = _spectra(n, energy, signed=manifest.takes.signed_counts)
+    beside = [None, _low_loss(n, channels)] if manifest.takes.low_loss else [None]
+    told, untold = trial_values(manifest), default_values(manifest)
+    first, *others = trial_selections(manifest)
+    for low in beside:
+        yield _Case(session, counts, axis, told, first, low)
+        if untold != told:
+            words = " and parameters that are not known"
+            yield _Case(session, counts, axis, untold, first, low, words)
+        for selection in others:
+            words = f" and the selection {list(selection)}"
+            yield _Case(session, counts, axis, told, selection, low, words)
+
+
+def _company(case: _Case, together: dict[str, Floats], outputs: Sequence[str] | None) -> float:
+    """The largest difference between all spectra at once, each alone, and all in reverse."""
+    n = len(case.counts)
+    alone = [case.run(slice(row, row + 1), outputs) for row in range(n)]
+    turned = case.run(slice(None, None, -1), outputs)
+    return max(
+        _largest_difference(values, other)
+        for name, values in together.items()
+        for other in (np.concatenate([item[name] for item in alone]), turned[name][::-1])
+    )
+
+
+def _compare_ways(
+    manifest: Manifest, case: _Case, whole: dict[str, Floats], other: dict[str, Floats]
+) -> None:
+    cut = max((_largest_difference(values, other[key]) for key, values in whole.items()), default=0)
+    # The runtime may fuse other operators in a smaller graph, and then round otherwise.
+    if cut > COMPANY_TOLERANCE:
+        prepared = ", ".join(manifest.graph.prepared)
+        raise InferenceError(
+            f"with {prepared} prepared apart{case.words} the graph answers otherwise by up to "
+            f"{cut:g}, allowed is {COMPANY_TOLERANCE:g}"
+            if prepared
+            else f"without its spectra{case.words} the graph answers otherwise by up to {cut:g}, "
+            f"allowed is {COMPANY_TOLERANCE:g}"
+        )
 
 
 def _check_answer(output: Output, answers: dict[str, Floats], told: str = "") -> None:
@@ -108,7 +174,16 @@ def _check_answer(output: Output, answers: dict[str, Floats], told: str = "") ->
         )
 
 
-def _spectra(n: int, energy: npt.NDArray[np.floating[Any]], takes: Takes) -> Floats:
+def _low_loss(n: int, channels: int) -> LowLoss:
+    """A zero-loss peak in every second spectrum, and none of the last spectrum."""
+    offset, scale = -20.0, 120.0 / channels
+    # Whole counts add up to the same in any order, also where rows begin off a multiple of 16 bytes.
+    counts = np.round(_spectra(n, offset + scale * np.arange(channels), signed=True))
+    counts[-1] = np.nan
+    return LowLoss(counts, offset, scale)
+
+
+def _spectra(n: int, energy: npt.NDArray[np.floating[Any]], *, signed: bool) -> Floats:
     # Poisson noise on power laws from a few to many counts, half of them behind a zero-loss peak
     # where the axis holds one; every fifth misses some channels.
     channels = len(energy)
@@ -119,7 +194,7 @@ def _spectra(n: int, energy: npt.NDArray[np.floating[Any]], takes: Takes) -> Flo
         width = 3 * (energy[1] - energy[0])
         clean[1::2] += 100 * level[1::2] * np.exp(-0.5 * (energy / width) ** 2)
     counts = rng.poisson(clean).astype(np.float32)
-    if takes.signed_counts:
+    if signed:
         # As after the subtraction of a dark frame.
         counts += rng.normal(0.0, 3.0, counts.shape).astype(np.float32)
     counts[::5, channels // 3 : channels // 3 + max(1, channels // 50)] = np.nan
