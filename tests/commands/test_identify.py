@@ -409,7 +409,7 @@ def test_parameters_are_those_of_the_file_or_set(identify, tmp_path):
     for given, sentence in (
         ("beam.beam_kev=1", "the model beam: beam_kev = 1 keV, expected 20 to 400 keV"),
         ("beam.n=1", "the model beam has no parameter n; it has beam_kev"),
-        ("tiny.n=1", "--set tiny: the model that runs is beam"),
+        ("tiny.n=1", "--set tiny.n: the model that runs is beam"),
     ):
         code, said, _ = identify(path, "--set", given, model="beam")
         assert code == 2

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,8 @@ from zeroloss.models.parameters import check_given
 from zeroloss.pipeline import Analysis, choose_analyses, mask_invalid
 from zeroloss.recording.spectrum_files import SpectrumFile, run_start
 from zeroloss.wire import RunStart
+
+from ._model_flags import settings_of
 
 Floats = npt.NDArray[np.float32]
 Span = tuple[int, int]
@@ -110,28 +112,11 @@ def given_to(
     refractive_index: float | None,
 ) -> dict[str, float]:
     """What the flags say of the parameters of the package; `ParameterError` for what cannot be."""
-    foreign = set(settings) - {package.name}
-    if foreign:
-        raise DielectricError(
-            f"--set {min(foreign)}.{min(settings[min(foreign)])}: the model that runs is "
-            f"{package.name}"
-        )
-    given = dict(settings.get(package.name, {}))
+    given = settings_of(package.name, settings)
     if refractive_index is not None:
         given[REFRACTIVE_INDEX] = refractive_index
     check_given(package.manifest, given)
     return given
-
-
-def with_conditions(file: SpectrumFile, **given: float | None) -> SpectrumFile:
-    """The file with these numbers of the microscope, which go over its own; notes say where."""
-    notes = list(file.notes)
-    for name, value in given.items():
-        told = getattr(file, name)
-        if value is not None and told is not None and not math.isclose(told, value):
-            notes.append(f"{name} = {value:g} as given; the file says {told:g}")
-    known = {name: value for name, value in given.items() if value is not None}
-    return replace(file, notes=tuple(notes), **known)  # type: ignore[arg-type]
 
 
 def prepare(

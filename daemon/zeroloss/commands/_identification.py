@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from zeroloss.models import ModelSession, ModelStore, PackageError, Provider
@@ -29,6 +28,8 @@ from zeroloss.recording.spectrum_files import (
     read_spectrum_file,
 )
 from zeroloss.scan import EnergyAxis
+
+from ._model_flags import progress_bar, settings_of
 
 Floats = npt.NDArray[np.float32]
 
@@ -86,10 +87,7 @@ class Identifier:
         found = [item for item in package.manifest.outputs if item.kind == "probability"]
         if not found or found[0].threshold is None:
             raise PackageError(f"the model {name} gives no probabilities: name another --model")
-        foreign = set(given) - {name}
-        if foreign:
-            raise IdentifyError(f"--set {min(foreign)}: the model that runs is {name}")
-        self._given = given.get(name, {})
+        self._given = settings_of(name, given)
         check_given(package.manifest, self._given)
         self.name = name
         self.labels = found[0].labels
@@ -266,7 +264,10 @@ def identify_files(
     notes: list[str] = []
     failures: list[str] = []
     done = failed = 0
-    with csv_rows(csv_path, identifier.labels) as rows, _progress(console) as progress:
+    with (
+        csv_rows(csv_path, identifier.labels) as rows,
+        progress_bar(console, "identifying") as progress,
+    ):
         task = progress.add_task("identifying", total=None)
         total = 0
         for path in paths:
@@ -354,14 +355,3 @@ def describe(identifier: Identifier, spectra: Spectra, answer: Answer, share: fl
 
 def _range(axis: EnergyAxis) -> str:
     return f"{axis.offset_ev:g} to {axis.end_ev:g} eV"
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        "identifying",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )

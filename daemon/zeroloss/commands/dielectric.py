@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from zeroloss.recording.spectrum_files import SpectrumFile
 
     from ._dielectric import Region
@@ -27,6 +24,8 @@ Ends = tuple[int | None, int | None]
 def configure(parser: argparse.ArgumentParser) -> None:
     """Flags: the files, the pixels, the model and its numbers, and where the answers go."""
     from zeroloss.recording.spectrum_files import add_axis_flags
+
+    from ._model_flags import add_condition_flags, add_model_flags
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
@@ -68,20 +67,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="model package (default: the one that gives a dielectric function)",
     )
     model.add_argument(
-        "--models",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="folder with further model packages",
-    )
-    model.add_argument(
-        "--provider",
-        choices=("cpu", "cuda", "tensorrt", "auto"),
-        default="cpu",
-        help="where the model runs (default: cpu)",
-    )
-    model.add_argument(
         "--workers",
         type=int,
         default=os.cpu_count() or 1,
@@ -95,21 +80,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of the specimen, in visible light: the scale of the dielectric function",
     )
-    for flag, unit, what in (
-        ("--beam-kev", "KEV", "energy of the beam"),
-        ("--convergence-mrad", "MRAD", "semi-angle of the probe"),
-        ("--collection-mrad", "MRAD", "semi-angle of the spectrometer"),
-    ):
-        numbers.add_argument(
-            flag, type=float, metavar=unit, help=f"{what} (default: what the file says)"
-        )
-    numbers.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PACKAGE.NAME=VALUE",
-        help="any parameter of the package",
-    )
+    add_condition_flags(numbers)
+    add_model_flags(model, numbers=numbers, any_parameter="any parameter of the package")
     add_axis_flags(parser)
     parser.add_argument(
         "--out",
@@ -139,18 +111,12 @@ def run(args: argparse.Namespace) -> int:
         find_package,
         given_to,
         prepare,
-        with_conditions,
     )
     from ._dielectric_files import check_path, write
     from ._dielectric_summary import head_lines, summary
+    from ._model_flags import conditions_given, progress_bar, with_conditions
 
-    conditions = {
-        name: getattr(args, name) for name in ("beam_kev", "convergence_mrad", "collection_mrad")
-    }
-    for name, value in conditions.items():
-        if value is not None and not 0 < value < float("inf"):
-            flag = "--" + name.replace("_", "-")
-            raise DielectricError(f"{flag} {value:g}: expected a number above 0")
+    conditions = conditions_given(args)
     if not 1 <= args.workers <= MAX_WORKERS:
         raise DielectricError(f"--workers {args.workers}: expected 1 to {MAX_WORKERS}")
     if args.out is not None and len(args.files) > 1:
@@ -168,10 +134,10 @@ def run(args: argparse.Namespace) -> int:
     answered = failed = 0
     for path, out in zip(args.files, outs, strict=True):
         try:
-            file = with_conditions(read_measurement(path, axis=axis), **conditions)
+            file = with_conditions(read_measurement(path, axis=axis), conditions)
             start, analysis = prepare(session, file, given)
             chosen = _region(args, file)
-            with _progress(console) as progress:
+            with progress_bar(console, "dielectric") as progress:
                 task = progress.add_task(path.name, total=chosen.pixels)
                 answers = analyse(
                     start,
@@ -220,18 +186,4 @@ def _region(args: argparse.Namespace, file: SpectrumFile) -> Region:
     return Region(
         (0 if r0 is None else r0, rows if r1 is None else r1),
         (0 if c0 is None else c0, columns if c1 is None else c1),
-    )
-
-
-def _progress(console: Console) -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    return Progress(
-        "dielectric",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
     )

@@ -14,6 +14,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Flags: the files, the model, and where the probabilities go."""
     from zeroloss.recording.spectrum_files import add_axis_flags
 
+    from ._model_flags import add_model_flags
+
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
         "Identify the elements in spectra, line scans and spectrum images.\n\n"
@@ -44,20 +46,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default=DEFAULT_MODEL, metavar="NAME", help="model package (default: elements)"
     )
-    parser.add_argument(
-        "--models",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="folder with further model packages",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PACKAGE.NAME=VALUE",
-        help="a parameter of the model, for what the file does not say",
+    add_model_flags(
+        parser, any_parameter="a parameter of the model, for what the file does not say"
     )
     parser.add_argument(
         "--threshold",
@@ -71,12 +61,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=0.01,
         metavar="SHARE",
         help="share of an image's pixels in which a detected element must show (default: 0.01)",
-    )
-    parser.add_argument(
-        "--provider",
-        choices=("cpu", "cuda", "tensorrt", "auto"),
-        default="cpu",
-        help="where the model runs (default: cpu)",
     )
     add_axis_flags(parser)
 
