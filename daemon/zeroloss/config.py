@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 Endpoint = Annotated[str, Field(pattern=r"^(tcp|ipc|inproc)://.+$")]
+Setting = float | tuple[str, ...]
+"""A number, or the labels of a selection."""
 _SETTING = re.compile(r"([a-z][a-z0-9_]*)\.([a-z][a-z0-9_]*)=(.+)")
 
 
@@ -71,7 +73,9 @@ class Models(_Section):
         (), description="names of the packages to run; none: every one that fits the run"
     )
     set: tuple[str, ...] = Field(
-        (), description="parameters of packages, each PACKAGE.NAME=VALUE; none: their defaults"
+        (),
+        description="parameters and selections of packages, each PACKAGE.NAME=VALUE with a number, "
+        "or labels with commas between them; none: the defaults, and no model with a selection",
     )
     provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         "auto", description="where models run; a named device that is missing is an error"
@@ -144,22 +148,32 @@ class Config(_Section):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def settings(texts: Iterable[str]) -> dict[str, dict[str, float]]:
-    """Package and parameter to value, of texts PACKAGE.NAME=VALUE; a later one counts.
+def settings(texts: Iterable[str]) -> dict[str, dict[str, Setting]]:
+    """Package and parameter or selection to value, of texts PACKAGE.NAME=VALUE; a later one counts.
 
-    Raises `ConfigError` for any other text.
+    Whether the value suits the package is for `zeroloss.models.parameters` to say. Raises
+    `ConfigError` for any other text.
     """
-    values: dict[str, dict[str, float]] = {}
+    values: dict[str, dict[str, Setting]] = {}
     for text in texts:
         match = _SETTING.fullmatch(text)
-        try:
-            number = math.nan if match is None else float(match.group(3))
-        except ValueError:
-            number = math.nan
-        if match is None or not math.isfinite(number):
-            raise ConfigError(f"{text!r}: expected PACKAGE.NAME=VALUE, the value a number")
-        values.setdefault(match.group(1), {})[match.group(2)] = number
+        value = None if match is None else _setting(match.group(3))
+        if match is None or value is None:
+            raise ConfigError(
+                f"{text!r}: expected PACKAGE.NAME=VALUE, the value a number, or labels with commas "
+                "between them"
+            )
+        values.setdefault(match.group(1), {})[match.group(2)] = value
     return values
+
+
+def _setting(text: str) -> Setting | None:
+    try:
+        number = float(text)
+    except ValueError:
+        labels = tuple(label.strip() for label in text.split(","))
+        return labels if all(labels) else None
+    return number if math.isfinite(number) else None
 
 
 def add_flags(parser: argparse.ArgumentParser, *, skip: frozenset[str] = frozenset()) -> None:

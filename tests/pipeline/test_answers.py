@@ -13,7 +13,7 @@ from support.packages import expected_masked, make_masked_package, make_package,
 from support.streams import ELEMENTS, counts_at, make_start
 from zeroloss.models import ModelSession, load_package
 from zeroloss.pipeline import Analysis
-from zeroloss.pipeline.answers import NO_ANSWER, NO_VALID_CHANNEL, RunModels
+from zeroloss.pipeline.answers import NO_ANSWER, NO_VALID_CHANNEL, Handed, RunModels
 from zeroloss.wire import EnergyRange, ScanPlan
 
 N = 12
@@ -74,7 +74,7 @@ def failing(folder: Path) -> Analysis:
 
 def test_a_value_that_is_missing_for_a_reason_is_an_answer(tmp_path: Path) -> None:
     models = RunModels("r", [masked(tmp_path)])
-    answers = models.answer({"low_loss": low_counts()})
+    answers = models.answer(Handed({"low_loss": low_counts()}))
     assert answers.answered.all()
     assert answers.refused == {}
     assert answers.fault is None
@@ -90,7 +90,9 @@ def test_a_value_that_is_missing_for_a_reason_is_an_answer(tmp_path: Path) -> No
 
 def test_a_value_that_is_missing_without_a_reason_is_none(tmp_path: Path) -> None:
     silent = {"outputs__0__reason": None, "outputs__0__uncertainty": None}
-    answers = RunModels("r", [masked(tmp_path, **silent)]).answer({"low_loss": low_counts()})
+    answers = RunModels("r", [masked(tmp_path, **silent)]).answer(
+        Handed({"low_loss": low_counts()})
+    )
     dark = expected_masked(low_counts(), -10.0, 0.25)["reason"] > 0
     np.testing.assert_array_equal(answers.answered, ~dark)
     assert list(answers.refused) == [NO_ANSWER]
@@ -108,7 +110,7 @@ def test_models_do_not_cost_each_other_a_pixel(
     core = core_counts()
     core[:2] = np.nan
     counts = {"low_loss": low_counts(), "core_loss": core}
-    answers = models.answer(counts)
+    answers = models.answer(Handed(counts))
     dark = expected_masked(low_counts(), -10.0, 0.25)["reason"] > 0
     np.testing.assert_array_equal(answers.answered, ~dark | (np.arange(N) >= 2))
     assert {why: rows.nonzero()[0].tolist() for why, rows in answers.refused.items()} == {
@@ -136,7 +138,7 @@ def test_models_do_not_cost_each_other_a_pixel(
 def test_why_no_model_answered(tmp_path: Path) -> None:
     counts = {"core_loss": core_counts()}
     counts["core_loss"][3] = np.nan
-    answers = RunModels("r", [failing(tmp_path)]).answer(counts)
+    answers = RunModels("r", [failing(tmp_path)]).answer(Handed(counts))
     assert {why: rows.nonzero()[0].tolist() for why, rows in answers.refused.items()} == {
         FAILURE: [i for i in range(N) if i != 3],
         NO_VALID_CHANNEL: [3],
@@ -148,7 +150,7 @@ def test_failures_are_logged_ever_more_rarely(
 ) -> None:
     models = RunModels("r", [failing(tmp_path)])
     for _ in range(9):
-        models.answer({"core_loss": core_counts(1)})
+        models.answer(Handed({"core_loss": core_counts(1)}))
     told = [item.getMessage() for item in caplog.records if item.levelname == "WARNING"]
     assert [int(line.split(" for ")[1].split()[0]) for line in told] == [1, 2, 4, 8]
     why = [str(item.exc_info[1]) for item in caplog.records if item.exc_info]
@@ -162,7 +164,7 @@ def test_negative_counts_are_handed_to_who_takes_them(tmp_path: Path) -> None:
     models = RunModels("r", [signed, plain])
     counts = low_counts()
     counts[:, ::4] = -20
-    answers = models.answer({"low_loss": counts})
+    answers = models.answer(Handed({"low_loss": counts}))
     without = np.where(counts < 0, np.nan, counts)
     for name, expected in expected_masked(counts, -10.0, 0.25).items():
         np.testing.assert_allclose(answers.layers[f"signed/{name}"], expected, rtol=1e-6)
@@ -180,7 +182,7 @@ def test_one_model_moves_the_axis_of_the_other_ranges(tmp_path: Path) -> None:
     core = tiny(tmp_path)
     low = low_counts()
     answers = RunModels("r", [core, beside, shifting]).answer(
-        {"low_loss": low, "core_loss": core_counts()}
+        Handed({"low_loss": low, "core_loss": core_counts()})
     )
     peak = expected_masked(low, -10.0, 0.25)["peak"]
     assert np.isnan(peak).any()
@@ -198,7 +200,9 @@ def test_a_shift_whose_model_failed_corrects_nothing(tmp_path: Path) -> None:
     shifting = masked(tmp_path, outputs__2__shifts_axis=True, outputs__2__reason=None)
     core = tiny(tmp_path)
     low = low_counts()
-    answers = RunModels("r", [shifting, core]).answer({"low_loss": low, "core_loss": core_counts()})
+    answers = RunModels("r", [shifting, core]).answer(
+        Handed({"low_loss": low, "core_loss": core_counts()})
+    )
     dark = expected_masked(low, -10.0, 0.25)["reason"] > 0
     unmoved = core.session.run(core_counts(), 100.0, 1.0)["probability"]
     np.testing.assert_array_equal(answers.layers["tiny/probability"][dark], unmoved[dark])
@@ -213,7 +217,7 @@ def test_of_two_that_move_the_axis_the_first_by_name_counts(
     first = masked(tmp_path, name="first", outputs__2__shifts_axis=True)
     core = tiny(tmp_path)
     answers = RunModels("abcd", [later, core, first]).answer(
-        {"low_loss": low_counts(), "core_loss": core_counts()}
+        Handed({"low_loss": low_counts(), "core_loss": core_counts()})
     )
     shift = np.nan_to_num(expected_masked(low_counts(), -10.0, 0.25)["peak"])
     expected = core.session.run(core_counts(), 100.0 - shift, 1.0)["probability"]
@@ -229,6 +233,6 @@ def test_a_package_of_spectra_alone_leaves_the_pixel_to_the_others(tmp_path: Pat
     analysis = tiny(tmp_path, changes=changes)
     counts = core_counts()
     counts[1] = np.nan
-    answers = RunModels("r", [analysis]).answer({"core_loss": counts})
+    answers = RunModels("r", [analysis]).answer(Handed({"core_loss": counts}))
     assert answers.layers == {}
     assert np.flatnonzero(~answers.answered).tolist() == [1]

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from zeroloss.models import ModelPackage, ModelSession, ModelStore, load_package
 from zeroloss.models.answers import stands
-from zeroloss.models.parameters import check_given
-from zeroloss.pipeline import Analysis, choose_analyses, mask_invalid
+from zeroloss.models.parameters import Given, check_given, lacks_selection, selecting
+from zeroloss.pipeline import Analysis, Handed, choose_analyses, mask_invalid
 from zeroloss.recording.spectrum_files import SpectrumFile, run_start
 from zeroloss.wire import RunStart
 
@@ -108,20 +108,21 @@ def find_package(wanted: str | None, folders: Sequence[Path]) -> ModelPackage:
 
 def given_to(
     package: ModelPackage,
-    settings: Mapping[str, Mapping[str, float]],
+    settings: Mapping[str, Given],
     refractive_index: float | None,
-) -> dict[str, float]:
+) -> dict[str, float | Sequence[str]]:
     """What the flags say of the parameters of the package; `ParameterError` for what cannot be."""
     given = settings_of(package.name, settings)
     if refractive_index is not None:
         given[REFRACTIVE_INDEX] = refractive_index
     check_given(package.manifest, given)
+    if lacks_selection(package.manifest, given):
+        flag = selecting(package.manifest)
+        raise DielectricError(f"the model {package.name} is told what to look for with {flag}")
     return given
 
 
-def prepare(
-    session: ModelSession, file: SpectrumFile, given: Mapping[str, float]
-) -> tuple[RunStart, Analysis]:
+def prepare(session: ModelSession, file: SpectrumFile, given: Given) -> tuple[RunStart, Analysis]:
     """The file as a run, and the model on the range that suits it; `DielectricError` for none."""
     start = run_start(file, t_ns=time.time_ns())
     analyses = choose_analyses(start, [session], {session.package.name: given})
@@ -168,7 +169,7 @@ def analyse(
             f"{file.path.name}: rows {region.rows[0]}:{region.rows[1]} and columns "
             f"{region.columns[0]}:{region.columns[1]} are no pixels of {rows} x {columns}"
         )
-    outputs = analysis.manifest.outputs
+    outputs = analysis.outputs
     shape = (1, 1) if summed else region.shape
     n = math.prod(shape)
     needed = 4 * n * sum(math.prod(item.shape) for item in outputs)
@@ -186,8 +187,10 @@ def analyse(
     def run(first: int) -> int:
         part = slice(first, min(first + CHUNK, n))
         chosen = pixels.ravel() if summed else pixels.ravel()[part]
-        counts = _counts(analysis, file, chosen, summed=summed)
-        found = analysis.run(counts, 0.0, list(values))
+        handed = _handed(analysis, file, chosen, summed=summed)
+        counts = handed.own(analysis)
+        beside = None if analysis.low_loss is None else (handed.low_loss(analysis), 0.0)
+        found = analysis.run(counts, 0.0, list(values), beside)
         good = np.asarray(np.isfinite(counts).any(axis=1))
         for item in outputs:
             good &= stands(item, found)
@@ -210,20 +213,23 @@ def analyse(
     )
 
 
-def _counts(
+def _handed(
     analysis: Analysis, file: SpectrumFile, pixels: npt.NDArray[np.intp], *, summed: bool
-) -> Floats:
-    """Counts [n, channels] as the model takes them; a sum leaves out pixels that have none."""
-    energy = analysis.range
-    signed = analysis.manifest.takes.signed_counts
-    rows, _ = mask_invalid(file.counts[energy.name][pixels], energy.saturation, signed=True)
-    if summed:
-        there = np.isfinite(rows).any(axis=1)
-        total = rows[there].sum(axis=0, dtype=np.float64)
-        rows = total[np.newaxis].astype(np.float32)
-        if not there.any():
-            rows[:] = np.nan
-    return mask_invalid(rows, None, signed=signed)[0]
+) -> Handed:
+    """The spectra as the model is given them; a sum leaves out pixels that have none."""
+    counts: dict[str, npt.NDArray[np.generic]] = {}
+    spectra: dict[str, npt.NDArray[np.intp]] = {}
+    for item in analysis.handed_ranges:
+        rows, _ = mask_invalid(file.counts[item.name][pixels], item.saturation, signed=True)
+        there = np.asarray(np.isfinite(rows).any(axis=1), np.intp)
+        if summed:
+            total = rows[there > 0].sum(axis=0, dtype=np.float64)
+            rows = total[np.newaxis].astype(np.float32)
+            if not there.any():
+                rows[:] = np.nan
+        counts[item.name] = rows
+        spectra[item.name] = np.array([there.sum()]) if summed else there
+    return Handed(counts, spectra)
 
 
 def _names(package: ModelPackage) -> set[str]:

@@ -19,7 +19,7 @@ def summary(answers: Answers) -> Table:
     table = Table(box=None)
     for heading in ("output", "value", "given", "missing"):
         table.add_column(heading)
-    outputs = answers.analysis.manifest.outputs
+    outputs = answers.analysis.outputs
     errors = {item.uncertainty for item in outputs}
     for item in outputs:
         if item.kind == "label" or item.name in errors:

@@ -98,12 +98,15 @@ def _list(console: Console, folders: list[Path]) -> int:
 def _row(package: ModelPackage) -> tuple[str, ...]:
     from rich.filesize import decimal
 
+    from zeroloss.models.parameters import selecting
+
     manifest = package.manifest
     gives = [_gives(item) for item in manifest.outputs]
     size = decimal(package.graph_bytes)
     what = [f"{manifest.name} {manifest.version}", package.sha256[:12], size]
     what += ["runs only when named"] if manifest.when_named else []
     what += ["stands in for a trained one"] if manifest.stands_in else []
+    what += [f"needs {selecting(manifest)}"] if manifest.takes.selection is not None else []
     trained = manifest.trained
     metrics = [f"{name} {value:g}" for name, value in trained.metrics.items()]
     made = [f"{trained.date}, {trained.software}", trained.data, f"{trained.spectra} spectra"]
@@ -123,6 +126,11 @@ def _takes(takes: Takes) -> str:
         lines.append(f"{low:g} to {high:g} eV per channel")
     if takes.signed_counts:
         lines.append("negative counts too")
+    if takes.low_loss:
+        lines.append("uses the low loss of the same pixel")
+    if takes.selection is not None:
+        labels = " ".join(takes.selection.labels)
+        lines.append(f"{takes.selection.name}, up to {takes.selection.slots} of: {labels}")
     return "\n".join(lines)
 
 
@@ -135,7 +143,8 @@ def _parameter(item: Parameter) -> str:
 
 
 def _gives(output: Output) -> str:
-    text = f"{output.name} {list(output.shape)} {output.unit}".rstrip()
+    shape = "one per label chosen," if output.selected else list(output.shape)
+    text = f"{output.name} {shape} {output.unit}".rstrip(" ,")
     if output.kind == "label":
         return f"{text}: {', '.join(output.labels)}"
     if output.kind == "spectrum":

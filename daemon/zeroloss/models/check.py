@@ -177,7 +177,7 @@ def _check_answer(output: Output, answers: dict[str, Floats], told: str = "") ->
 def _low_loss(n: int, channels: int) -> LowLoss:
     """A zero-loss peak in every second spectrum, and none of the last spectrum."""
     offset, scale = -20.0, 120.0 / channels
-    # Whole counts add up to the same in any order, also where rows begin off a multiple of 16 bytes.
+    # Whole counts add up to the same in any order, wherever their rows begin in memory.
     counts = np.round(_spectra(n, offset + scale * np.arange(channels), signed=True))
     counts[-1] = np.nan
     return LowLoss(counts, offset, scale)

@@ -70,23 +70,24 @@ def settle(manifest: Manifest, given: Given, conditions: Mapping[str, float | No
             notes.append(f"the model {manifest.name}: {_outside(item, told)}: taken as not known")
         elif told is not None:
             values[item.name] = float(told)
-    return Settled(values, tuple(notes), chosen(manifest, given))
-
-
-def chosen(manifest: Manifest, given: Given) -> tuple[int, ...]:
-    """Indices of the labels that were chosen, rising; none where nothing was, or can be.
-
-    Raises `ParameterError` for a label that is unknown or repeated, and for too many.
-    """
     selection = manifest.takes.selection
     if selection is None or selection.name not in given:
-        return ()
-    return _indices(manifest, selection, given[selection.name])
+        return Settled(values, tuple(notes))
+    return Settled(values, tuple(notes), _indices(manifest, selection, given[selection.name]))
 
 
 def lacks_selection(manifest: Manifest, given: Given) -> bool:
     """Whether the package takes part in no run, since nothing was chosen of its selection."""
-    return manifest.takes.selection is not None and not chosen(manifest, given)
+    selection = manifest.takes.selection
+    return selection is not None and selection.name not in given
+
+
+def selecting(manifest: Manifest) -> str:
+    """The flag that chooses of the selection of the package; nothing where it has none."""
+    selection = manifest.takes.selection
+    if selection is None:
+        return ""
+    return f"--set {manifest.name}.{selection.name}={','.join(selection.labels[:2])}"
 
 
 def default_values(manifest: Manifest) -> dict[str, float]:

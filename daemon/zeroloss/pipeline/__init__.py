@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .analysis import Analysis, choose_analyses
+from .answers import Handed
 from .backlog import Backlog
 from .batcher import Batcher
 from .executor import LocalExecutor
@@ -13,6 +14,7 @@ __all__ = [
     "Analysis",
     "Backlog",
     "Batcher",
+    "Handed",
     "LocalExecutor",
     "Run",
     "Work",

@@ -9,22 +9,32 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from zeroloss.models import ModelSession
-from zeroloss.models.manifest import Manifest, Takes
-from zeroloss.models.parameters import settle
+from zeroloss.models import LowLoss, ModelSession
+from zeroloss.models.manifest import Manifest, Output, Takes
+from zeroloss.models.parameters import Given, lacks_selection, settle
 from zeroloss.scan import EnergyAxis
 from zeroloss.wire import EnergyRange, PackageInfo, RunStart
 
 log = logging.getLogger(__name__)
 
 
+Floats = npt.NDArray[np.float32]
+Shift = npt.NDArray[np.floating] | float
+
+
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """One model on one energy range, with the values of its parameters, NaN where not known."""
+    """One model on one energy range, with the values of its parameters, NaN where not known.
+
+    `selection` are the indices of what was chosen for it, `low_loss` is the range whose spectra it
+    is given beside its own.
+    """
 
     session: ModelSession
     range: EnergyRange
     parameters: Mapping[str, float] = field(default_factory=dict)
+    selection: tuple[int, ...] = ()
+    low_loss: EnergyRange | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -34,36 +44,64 @@ class Analysis:
     @property
     def info(self) -> PackageInfo:
         """What the published maps say of the model."""
-        return self.session.info(self.range.name, self.parameters)
+        beside = None if self.low_loss is None else self.low_loss.name
+        return self.session.info(self.range.name, self.parameters, self.selection, beside)
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """What the model gives in this run: of what is selected, what was chosen."""
+        return self.manifest.chosen_outputs(self.selection)
+
+    @property
+    def handed_ranges(self) -> tuple[EnergyRange, ...]:
+        """The ranges whose spectra the model is given, its own first."""
+        return (self.range,) if self.low_loss is None else (self.range, self.low_loss)
+
+    @property
+    def handed_names(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(item.name for item in self.handed_ranges)
 
     def run(
         self,
-        counts: npt.NDArray[np.float32],
-        shift_ev: npt.NDArray[np.floating] | float,
+        counts: Floats,
+        shift_ev: Shift,
         outputs: Collection[str],
-    ) -> dict[str, npt.NDArray[np.float32]]:
+        beside: tuple[Floats, Shift] | None = None,
+    ) -> dict[str, Floats]:
         """These outputs of the model for `counts` [n, channels] with invalid channels NaN.
 
-        `shift_ev`, one or [n], is where the zero of the energy axis really is; `InferenceError`
-        where the model fails.
+        `shift_ev`, one or [n], is where the zero of the energy axis really is. `beside` are counts
+        and shift of the range `low_loss`, if there is one. Raises `InferenceError` where the model
+        fails.
         """
-        axis = self.range
-        offset_ev = axis.offset_ev - shift_ev
-        return self.session.run(counts, offset_ev, axis.scale_ev, outputs, self.parameters)
+        low_loss = None
+        if self.low_loss is not None and beside is not None:
+            offset_ev = self.low_loss.offset_ev - beside[1]
+            low_loss = LowLoss(beside[0], offset_ev, self.low_loss.scale_ev)
+        return self.session.run(
+            counts,
+            self.range.offset_ev - shift_ev,
+            self.range.scale_ev,
+            outputs,
+            self.parameters,
+            selection=self.selection,
+            low_loss=low_loss,
+        )
 
 
 def choose_analyses(
     start: RunStart,
     sessions: Iterable[ModelSession],
-    given: Mapping[str, Mapping[str, float]] | None = None,
+    given: Mapping[str, Given] | None = None,
     named: Collection[str] = (),
 ) -> list[Analysis]:
     """Every model that takes one of the run's ranges, each on the range that suits it best.
 
-    A model that stands in for better ones is left out where there is one, unless it is `named`.
-    `given` are values of parameters by package, for what the run does not tell; a value of the run
-    that a model cannot take is logged. Raises `ParameterError` for a given value that a model
-    cannot take.
+    A model that stands in for better ones is left out where there is one, unless it is `named`; so
+    is one with a selection of which nothing was chosen. `given` are values of parameters and
+    labels of selections by package, for what the run does not tell; a value of the run that a model
+    cannot take is logged. Raises `ParameterError` for a given value that a model cannot take.
     """
     conditions = {
         "beam_kev": start.beam_kev,
@@ -77,12 +115,14 @@ def choose_analyses(
         takes = manifest.takes
         if takes.modality == start.modality:
             suitable = [item for item in start.ranges if _suits(item, takes)]
-            if suitable:
+            said = (given or {}).get(manifest.name, {})
+            if suitable and not lacks_selection(manifest, said):
                 best = max(suitable, key=lambda item: _rank(item, takes))
-                settled = settle(manifest, (given or {}).get(manifest.name, {}), conditions)
+                settled = settle(manifest, said, conditions)
                 for note in settled.notes:
                     log.warning("run %s: %s", start.run[:4].hex(), note)
-                chosen.append(Analysis(session, best, settled.values))
+                beside = _low_loss(start, best, takes)
+                chosen.append(Analysis(session, best, settled.values, settled.selection, beside))
     led = {item.range.name for item in chosen if _leads(item.manifest)}
     return [
         item
@@ -102,6 +142,17 @@ def _suits(energy_range: EnergyRange, takes: Takes) -> bool:
         and takes.takes_scale(energy_range.scale_ev)
         and overlap >= takes.min_overlap_ev
     )
+
+
+def _low_loss(start: RunStart, own: EnergyRange, takes: Takes) -> EnergyRange | None:
+    """The range that holds the zero loss beside a model's own; of several the widest above 0."""
+    axes = {
+        item.name: EnergyAxis.of_range(item)
+        for item in start.ranges
+        if takes.low_loss and item is not own and item.size <= takes.max_channels
+    }
+    ends = {name: axis.end_ev for name, axis in axes.items() if axis.offset_ev <= 0 <= axis.end_ev}
+    return start.range(max(ends, key=ends.__getitem__)) if ends else None
 
 
 def _rank(energy_range: EnergyRange, takes: Takes) -> tuple[bool, float]:

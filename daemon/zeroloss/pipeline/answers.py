@@ -16,13 +16,13 @@ from zeroloss.models.answers import stands
 from zeroloss.models.manifest import Output
 from zeroloss.wire import layer_key
 
-from .analysis import Analysis
+from .analysis import Analysis, Floats, Shift
 from .work import mask_invalid
 
 log = logging.getLogger(__name__)
 
-Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.integer]
 Counts = Mapping[str, npt.NDArray[np.generic]]
 
 NO_VALID_CHANNEL = "no valid channel"
@@ -43,11 +43,52 @@ class Answers:
     fault: str | None
 
 
+class Handed:
+    """n spectra as models are given them: `counts` [n, channels] a range, NaN where not measured.
+
+    Whether a negative count is valid is for each model to say. `spectra` [n] is how many each of a
+    range is the sum of, for sums.
+    """
+
+    def __init__(self, counts: Counts, spectra: Mapping[str, Numbers] | None = None) -> None:
+        self._counts = counts
+        self._spectra = spectra
+        self._masked: dict[tuple[str, bool], Floats] = {}
+
+    def __len__(self) -> int:
+        """Spectra."""
+        return len(next(iter(self._counts.values())))
+
+    def own(self, analysis: Analysis) -> Floats:
+        """The spectra of the model's own range."""
+        return self._of(analysis.range.name, signed=analysis.manifest.takes.signed_counts)
+
+    def low_loss(self, analysis: Analysis) -> Floats:
+        """The spectra of the range beside it, NaN where they are the sum of fewer or more.
+
+        What is measured per count of the low loss would be wrong by as much.
+        """
+        assert analysis.low_loss is not None
+        name = analysis.low_loss.name
+        low = self._of(name, signed=True)
+        if self._spectra is not None:
+            unequal = self._spectra[name] != self._spectra[analysis.range.name]
+            if unequal.any():
+                low = np.where(unequal[:, None], np.float32(np.nan), low)
+        return low
+
+    def _of(self, name: str, *, signed: bool) -> Floats:
+        if (name, signed) not in self._masked:
+            self._masked[name, signed] = mask_invalid(self._counts[name], None, signed=signed)[0]
+        return self._masked[name, signed]
+
+
 class RunModels:
     """The models of one run, independent of each other; used from several threads.
 
     A model that says where the zero of a pixel's energy axis is (`shifts_axis`) runs first; those
-    on other ranges are given the axis moved by it, as far as it is known.
+    on other ranges are given the axis moved by it, as far as it is known, and so is every low loss
+    that a model is given beside its own range.
     """
 
     def __init__(self, run_name: str, analyses: Sequence[Analysis]) -> None:
@@ -68,7 +109,7 @@ class RunModels:
                 shifting[0].manifest.name,
             )
         self._stored = {
-            item.manifest.name: [o for o in item.manifest.outputs if o.kind in STORED_KINDS]
+            item.manifest.name: [o for o in item.outputs if o.kind in STORED_KINDS]
             for item in analyses
         }
         self._lock = Lock()
@@ -77,42 +118,63 @@ class RunModels:
 
     @property
     def range_names(self) -> frozenset[str]:
-        """The energy ranges that a model looks at."""
+        """The energy ranges that a model answers for."""
         return frozenset(item.range.name for item in self._analyses)
 
+    @property
+    def handed_names(self) -> frozenset[str]:
+        """The energy ranges whose spectra a model is given, be it beside its own."""
+        return frozenset(name for item in self._analyses for name in item.handed_names)
+
     def takes_negative(self, range_name: str) -> bool:
-        """Whether negative counts of this range are valid for all models that look at it."""
-        takes = [item.manifest.takes for item in self._analyses if item.range.name == range_name]
-        return bool(takes) and all(item.signed_counts for item in takes)
+        """Whether negative counts of this range are valid for all models that are given it."""
+        takes = [
+            item.range.name != range_name or item.manifest.takes.signed_counts
+            for item in self._analyses
+            if range_name in item.handed_names
+        ]
+        return bool(takes) and all(takes)
 
     def shifting_for(self, analysis: Analysis) -> Analysis | None:
-        """The model that says where the zero of this one's energy axis is; None for no other."""
-        if self._shifting is None or analysis.range.name == self._shifting.range.name:
-            return None
-        return self._shifting
+        """The model that says where the zero of this one's energy axes is; None for no other."""
+        alone = self._shifting is not None and analysis.handed_names == (self._shifting.range.name,)
+        return None if alone else self._shifting
 
-    def answer(self, counts: Counts) -> Answers:
-        """The answers for `counts` [n, channels] a range, NaN where missing or saturated.
+    def ask(
+        self,
+        analysis: Analysis,
+        handed: Handed,
+        outputs: Sequence[str],
+        shift_ev: npt.NDArray[np.floating],
+    ) -> dict[str, Floats]:
+        """These outputs of a model; `shift_ev` [n] is what moves the axes, 0 where not known.
+
+        Raises `InferenceError` where the model fails.
+        """
+        # One number for all or one for each: that must be the same for all batches of a run.
+        moved: Shift = 0.0 if self._shifting is None else shift_ev
+        beside = None if analysis.low_loss is None else (handed.low_loss(analysis), moved)
+        if self._shifting is not None and analysis.range.name == self._shifting.range.name:
+            # Models there see for themselves where it is.
+            moved = 0.0
+        return analysis.run(handed.own(analysis), moved, outputs, beside)
+
+    def answer(self, handed: Handed) -> Answers:
+        """The answers for n spectra.
 
         A model that fails, or answers with NaN without a reason, leaves the others alone.
         """
-        n = len(next(iter(counts.values())))
+        n = len(handed)
         layers: dict[str, Floats] = {}
         answered = np.zeros(n, np.bool_)
         reasons = np.full(n, NO_VALID_CHANNEL, dtype=object)
         shift_ev = np.zeros(n)
         fault: str | None = None
-        handed: dict[tuple[str, bool], Floats] = {}
         for analysis in self._analyses:
-            signed = analysis.manifest.takes.signed_counts
-            key = analysis.range.name, signed
-            if key not in handed:
-                handed[key] = mask_invalid(counts[analysis.range.name], None, signed=signed)[0]
-            valid = np.asarray(np.isfinite(handed[key]).any(axis=1))
+            valid = np.asarray(np.isfinite(handed.own(analysis)).any(axis=1))
             outputs = self._stored[analysis.manifest.name]
             try:
-                shift = 0.0 if self.shifting_for(analysis) is None else shift_ev
-                values = analysis.run(handed[key], shift, [item.name for item in outputs])
+                values = self.ask(analysis, handed, [item.name for item in outputs], shift_ev)
                 good, why = _standing(valid, outputs, values), NO_ANSWER
             # Whatever one model does must not cost the others.
             except Exception as error:

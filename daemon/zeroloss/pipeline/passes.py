@@ -25,12 +25,12 @@ class PassSums:
         self._lock = Lock()
         self._passes = np.zeros(pixels, np.int64)
         self._sums = {item.name: np.zeros((pixels, item.size), np.float64) for item in ranges}
-        self._came = {item.name: np.zeros(pixels, np.bool_) for item in ranges}
+        self._came = {item.name: np.zeros(pixels, np.uint32) for item in ranges}
 
     @staticmethod
     def nbytes(pixels: int, ranges: tuple[EnergyRange, ...]) -> int:
         """Bytes that the sums of such a run take."""
-        return pixels * (8 + sum(1 + 8 * item.size for item in ranges))
+        return pixels * (8 + sum(4 + 8 * item.size for item in ranges))
 
     def add(
         self, pixels: npt.NDArray[np.uint32], counts: Mapping[str, npt.NDArray[np.generic]]
@@ -40,28 +40,38 @@ class PassSums:
             for name, array in counts.items():
                 there = np.isfinite(array).any(axis=1)
                 np.add.at(self._sums[name], pixels[there], array[there])
-                self._came[name][pixels[there]] = True
+                np.add.at(self._came[name], pixels[there], 1)
             np.add.at(self._passes, pixels, 1)
 
     def fetch(
         self, pixels: npt.NDArray[np.uint32]
-    ) -> tuple[dict[str, npt.NDArray[np.generic]], npt.NDArray[np.int64]]:
-        """The sums [n, channels] of these pixels, NaN where none came, and their passes [n]."""
+    ) -> tuple[
+        dict[str, npt.NDArray[np.generic]],
+        npt.NDArray[np.int64],
+        dict[str, npt.NDArray[np.uint32]],
+    ]:
+        """The sums [n, channels] of these pixels, NaN where none came, and their passes [n].
+
+        And of how many spectra each [n] of a range is the sum.
+        """
         with self._lock:
+            came = {name: array[pixels] for name, array in self._came.items()}
             sums: dict[str, npt.NDArray[np.generic]] = {}
             for name, array in self._sums.items():
                 sums[name] = found = array[pixels]
-                found[~self._came[name][pixels]] = np.nan
-            return sums, self._passes[pixels]
+                found[came[name] == 0] = np.nan
+            return sums, self._passes[pixels], came
 
     def total(
         self, pixels: npt.NDArray[np.uint32], names: Collection[str]
-    ) -> tuple[dict[str, npt.NDArray[np.float64]], int, npt.NDArray[np.bool_]]:
+    ) -> tuple[dict[str, npt.NDArray[np.float64]], dict[str, int], int, npt.NDArray[np.bool_]]:
         """The counts of these pixels [n] summed, float64 [channels] a range of that name.
 
-        And how many spectra they are, and which of the pixels [n] hold any.
+        And of how many spectra each is the sum, how many there are in all, and which of the pixels
+        [n] hold any.
         """
         totals = {name: np.zeros(self._sums[name].shape[1]) for name in names}
+        came = dict.fromkeys(names, 0)
         filled = np.zeros(len(pixels), dtype=np.bool_)
         spectra = 0
         for first in range(0, len(pixels), TOTALLED_AT_ONCE):
@@ -70,6 +80,7 @@ class PassSums:
                 passes = self._passes[part]
                 for name, total in totals.items():
                     total += self._sums[name][part].sum(axis=0)
+                    came[name] += int(self._came[name][part].sum())
             spectra += int(passes.sum())
             filled[first : first + TOTALLED_AT_ONCE] = passes > 0
-        return totals, spectra, filled
+        return totals, came, spectra, filled

@@ -28,7 +28,7 @@ from zeroloss.wire import (
 )
 
 from .analysis import Analysis
-from .answers import NO_VALID_CHANNEL, RunModels
+from .answers import NO_VALID_CHANNEL, Handed, RunModels
 from .passes import PassSums
 from .spectra import answer_spectra
 from .work import Work, mask_invalid
@@ -263,16 +263,17 @@ class Run:
         if not self.analyses:
             self._reject(positions, pixels, self._unmapped)
             return None
-        counts: Mapping[str, npt.NDArray[np.generic]]
         if self.sums is not None:
-            counts, passes = self.sums.fetch(pixels)
+            sums, passes, spectra = self.sums.fetch(pixels)
+            handed = Handed(sums, spectra)
         else:
             counts = {
                 name: self._valid(name, np.concatenate([work.counts[name] for work in works]))
-                for name in self.models.range_names
+                for name in self.models.handed_names
             }
+            handed = Handed(counts)
             passes = self.geometry.pass_of(positions)
-        answers = self.models.answer(counts)
+        answers = self.models.answer(handed)
         for reason, rows in answers.refused.items():
             self._reject(positions[rows], pixels[rows], reason)
         good = answers.answered

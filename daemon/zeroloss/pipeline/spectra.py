@@ -29,6 +29,7 @@ from zeroloss.wire.limits import MAX_ASKED_PIXELS, MAX_TEXT
 from zeroloss.wire.spectra import CountsOrigin
 
 from .analysis import Analysis
+from .answers import Handed
 from .work import mask_invalid
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class Summed:
     """Counts summed over spectra, float64 [channels] a range; which of the pixels gave any."""
 
     counts: Counts
+    came: dict[str, int]
+    """Of how many spectra each range is the sum; those that are not measured are left out."""
     filled: npt.NDArray[np.bool_]
     counts_from: CountsOrigin
     spectra: int = 0
@@ -94,7 +97,7 @@ def _answer(run: Run, request: Request) -> Spectra:
     analyses = _with_parameters(run, request.parameters)
     asked = [_find(run, analyses, name) for name in request.what or every_range]
     pixels = _asked_pixels(run, request)
-    summed = _sum(run, pixels, {item.range.name for item in asked}, _shifting_ranges(run, asked))
+    summed = _sum(run, pixels, {item.range.name for item in asked}, _ranges_beside(run, asked))
     if not summed.spectra:
         raise SpectrumError(_why_none(len(pixels), summed.left_out))
     arrays: dict[str, npt.NDArray[np.generic]] = {}
@@ -143,7 +146,7 @@ def _find(run: Run, analyses: Sequence[Analysis], name: str) -> _Asked:
                 return _Asked(name, item)
     for analysis in analyses:
         if analysis.manifest.name == first:
-            for output in analysis.manifest.outputs:
+            for output in analysis.outputs:
                 if output.name == rest:
                     return _Asked(name, analysis.range, (analysis, output))
     raws = [f"{RAW}/{item.name}" for item in run.start.ranges]
@@ -190,8 +193,8 @@ def _sum(run: Run, pixels: Pixels, asked: Collection[str], beside: Collection[st
     # The closing of the run lets go of its sums; the recording then holds what they were made of.
     sums = run.sums
     if sums is not None:
-        counts, spectra, filled = sums.total(pixels, names)
-        return Summed(counts, filled, "sums", spectra)
+        counts, came, spectra, filled = sums.total(pixels, names)
+        return Summed(counts, came, filled, "sums", spectra)
     if run.folder is None:
         raise SpectrumError(
             f"run {run.name} is not recorded, so its spectra cannot be read again; let the daemon "
@@ -209,6 +212,7 @@ def _read(run: Run, pixels: Pixels, asked: Collection[str], names: Collection[st
         )
     summed = Summed(
         {name: np.zeros(run.start.range(name).size) for name in sorted(names)},
+        dict.fromkeys(names, 0),
         np.zeros(len(pixels), dtype=np.bool_),
         "recording",
     )
@@ -274,6 +278,7 @@ def _add(
         valid, _ = mask_invalid(rows, run.start.range(name).saturation, signed=True)
         there = np.isfinite(valid).any(axis=1)
         total += valid[there].sum(axis=0, dtype=np.float64)
+        summed.came[name] += int(np.count_nonzero(there))
         if name in asked:
             usable |= there
     came = run.geometry.pixel_of(positions) if item.pixels is None else item.pixels[part]
@@ -300,33 +305,33 @@ def _models(asked: Sequence[_Asked]) -> list[Analysis]:
     return list({id(item.model[0]): item.model[0] for item in asked if item.model}.values())
 
 
-def _shifting_ranges(run: Run, asked: Sequence[_Asked]) -> set[str]:
-    """Ranges that tell where the zero of an asked one's axis is."""
-    shifting = [run.models.shifting_for(analysis) for analysis in _models(asked)]
-    return {item.range.name for item in shifting if item is not None}
+def _ranges_beside(run: Run, asked: Sequence[_Asked]) -> set[str]:
+    """Ranges that tell where the zero of an asked one's axis is, or that its model is given."""
+    analyses = _models(asked)
+    shifting = [run.models.shifting_for(analysis) for analysis in analyses]
+    beside = {name for analysis in analyses for name in analysis.handed_names}
+    return beside | {item.range.name for item in shifting if item is not None}
 
 
 def _run_model(
-    run: Run, analysis: Analysis, summed: Summed, outputs: Collection[str]
+    run: Run, analysis: Analysis, summed: Summed, outputs: Sequence[str]
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Outputs [1, ...] of a model for the sum, on the axis that the maps are made with."""
-    counts = _handed(analysis, summed)
-    if not np.isfinite(counts).any():
+    shifting = run.models.shifting_for(analysis)
+    names = {*analysis.handed_names, *([] if shifting is None else [shifting.range.name])}
+    handed = Handed(
+        {name: summed.counts[name][None] for name in names},
+        {name: np.array([summed.came[name]]) for name in names},
+    )
+    if not np.isfinite(handed.own(analysis)).any():
         raise SpectrumError(
             f"no channel of {analysis.range.name} is valid in all of the {summed.spectra} spectra"
         )
-    shift_ev: npt.NDArray[np.floating] | float = 0.0
-    shifting = run.models.shifting_for(analysis)
-    if shifting is not None and np.isfinite(low := _handed(shifting, summed)).any():
+    shift_ev = np.zeros(1)
+    if shifting is not None and np.isfinite(low := handed.own(shifting)).any():
         name = str(shifting.manifest.shifts_axis)
         shift_ev = np.nan_to_num(shifting.run(low, 0.0, [name])[name])
-    return analysis.run(counts, shift_ev, outputs)
-
-
-def _handed(analysis: Analysis, summed: Summed) -> npt.NDArray[np.float32]:
-    """The sum [1, channels] as the model is given it."""
-    signed = analysis.manifest.takes.signed_counts
-    return mask_invalid(summed.counts[analysis.range.name][None], None, signed=signed)[0]
+    return run.models.ask(analysis, handed, outputs, shift_ev)
 
 
 def _info(item: _Asked) -> SpectrumInfo:

@@ -225,9 +225,16 @@ class Intake:
     def _warm_analyses(self, start: RunStart) -> list[Analysis]:
         """The models of a run, each tried on spectra of its size; those that fail are left out."""
         warm = []
-        for analysis in choose_analyses(start, self.sessions, self._given, self._config.models.use):
+        chosen = choose_analyses(start, self.sessions, self._given, self._config.models.use)
+        shifting = {item.range.name for item in chosen if item.manifest.shifts_axis is not None}
+        for analysis in chosen:
+            low_loss = analysis.low_loss
             try:
-                analysis.session.warm_up(analysis.range.size)
+                analysis.session.warm_up(
+                    analysis.range.size,
+                    low_loss_channels=None if low_loss is None else low_loss.size,
+                    own_axes=bool(shifting - {analysis.range.name}),
+                )
             except InferenceError as error:
                 log.error("run %s goes without a model: %s", start.run[:4].hex(), error)
             else:

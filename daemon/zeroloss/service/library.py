@@ -17,7 +17,7 @@ from zeroloss.models import (
     PackageError,
     ParameterError,
 )
-from zeroloss.models.parameters import check_given
+from zeroloss.models.parameters import check_given, lacks_selection, selecting
 from zeroloss.models.store import Stamp, look
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,8 @@ class ModelChoiceError(ValueError):
 
 class ModelLibrary:
     """A warm session of every package that the configuration names, or else of every good one
-    that does not run only when it is named.
+    that does not run only when it is named; without those that have a selection of which nothing
+    was chosen.
 
     `on_change` is given the sessions for the runs that begin from now on, whenever they change; a
     run keeps those that it was given. `on_swap` is told the name of each package that was renewed
@@ -85,12 +86,22 @@ class ModelLibrary:
         running = self._chosen(store)
         for name, given in self._given.items():
             if name in store.packages():
+                manifest = store.get(name).manifest
+                if lacks_selection(manifest, given):
+                    raise ModelChoiceError(
+                        f"{name}.{min(given)} is set, but the model {name} runs only where "
+                        f"something is selected: {selecting(manifest)}"
+                    )
                 if name not in running:
                     raise ModelChoiceError(
                         f"{name}.{min(given)} is set, but the model {name} does not run: name it "
                         f"in use beside {', '.join(running) or 'no other'}"
                     )
-                check_given(store.get(name).manifest, given)
+                check_given(manifest, given)
+        for name in self._config.use:
+            if name not in running:
+                flag = selecting(store.get(name).manifest)
+                log.warning("the model %s takes part in no run without %s", name, flag)
         for name in running:
             self._renew(name, store, starting=True)
         self._publish(store)
@@ -126,7 +137,11 @@ class ModelLibrary:
                 {"folder": str(folder), "reason": sentence}
                 for folder, sentence in sorted(store.broken.items())
             ],
-            "models_awaited": [name for name in self._config.use if name not in running],
+            "models_awaited": [
+                name
+                for name in self._chosen(store)
+                if name in self._config.use and name not in running
+            ],
         }
 
     def _watch(self) -> None:
@@ -157,8 +172,14 @@ class ModelLibrary:
 
     def _chosen(self, store: ModelStore) -> tuple[str, ...]:
         """Names of the packages that run, whether they are there or not."""
-        unasked = (name for name, item in store.packages().items() if not item.manifest.when_named)
-        return self._config.use or tuple(unasked)
+        packages = store.packages()
+        unasked = (name for name, item in packages.items() if not item.manifest.when_named)
+        return tuple(
+            name
+            for name in self._config.use or unasked
+            if name not in packages
+            or not lacks_selection(packages[name].manifest, self._given.get(name, {}))
+        )
 
     def _renew(self, name: str, store: ModelStore, *, starting: bool) -> None:
         session = self._sessions.get(name)
