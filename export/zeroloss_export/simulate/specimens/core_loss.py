@@ -34,16 +34,19 @@ NEAR_EDGE: Final = _NONE.changed(
     white_line_strength=(0.5, 1.0),
     light_lines=True,
     generic_structure_chance=0.8,
-    generic_structure_scale=(0.02, 0.3),
+    generic_structure_scale=(0.02, 0.15),
 )
 EXTENDED: Final = _NONE.changed(exafs_chance=1.0)
-CONFINED_EV: Final = 60.0
-"""Above the onset: here near-edge structure has fallen to a half, within some eV."""
+CONFINED_EV: Final = 30.0
+"""Above the last major onset: here near-edge structure has fallen to a half, within some eV.
+
+Beyond, there are the few percent of the extended fine structure.
+"""
 SHIFT_EV: Final = 0.5
 """Standard deviation of the chemical shift of an edge."""
 SECOND_SHARE: Final = 0.15
 """Of the background at the reference: a second power law, flatter by 1.2."""
-_CONFINED_WIDTH_EV: Final = 4.0
+_CONFINED_WIDTH_EV: Final = 5.0
 _SUBDIVISIONS: Final = 2
 
 
@@ -125,7 +128,8 @@ class CoreLosses:
             return np.asarray((changed - edge)[0], np.float64)
 
         near = added(NEAR_EDGE)
-        distance = axis - group.onset_ev - CONFINED_EV
+        last = max(item.onset_ev for item in group.subshells if item.major)
+        distance = axis - last - CONFINED_EV
         near = near / (1 + np.exp(np.clip(distance / _CONFINED_WIDTH_EV, -50, 50)))
         return axis, near + added(EXTENDED)
 
