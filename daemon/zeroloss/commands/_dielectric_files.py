@@ -16,6 +16,7 @@ import zeroloss
 from zeroloss.maps import write_answers
 from zeroloss.models.manifest import Output
 
+from ._csv_rows import number
 from ._dielectric import Answers, DielectricError
 
 Energies = npt.NDArray[np.float64]
@@ -88,7 +89,7 @@ def about(answers: Answers) -> dict[str, Any]:
 
 def _write_npz(path: Path, answers: Answers) -> None:
     arrays: dict[str, npt.NDArray[np.generic]] = {}
-    for item in answers.analysis.manifest.outputs:
+    for item in answers.analysis.outputs:
         is_label = item.kind == "label"
         arrays[item.name] = answers.reasons(item.name) if is_label else answers.values[item.name]
         axis = energies(item) if item.kind == "spectrum" else None
@@ -100,7 +101,7 @@ def _write_npz(path: Path, answers: Answers) -> None:
 
 
 def _write_csv(path: Path, answers: Answers) -> None:
-    outputs = answers.analysis.manifest.outputs
+    outputs = answers.analysis.outputs
     spectra = [item for item in outputs if item.kind == "spectrum"]
     others = [item for item in outputs if item.kind != "spectrum"]
     curves_path, pixels_path = _files(path)
@@ -120,7 +121,7 @@ def _write_csv(path: Path, answers: Answers) -> None:
                 if item.kind == "label":
                     cells.append(words[item.name][at])
                 else:
-                    cells += [_number(value) for value in answers.values[item.name][at].ravel()]
+                    cells += [number(value) for value in answers.values[item.name][at].ravel()]
             rows.writerow(cells)
 
 
@@ -178,16 +179,11 @@ def _curves(
             here = (item.axis, item.shape[-1]) == (axis, channels)
             curves = answers.values[item.name][at].reshape(-1, item.shape[-1])
             columns += [
-                [_number(value) for value in curve] if here else [""] * channels for curve in curves
+                [number(value) for value in curve] if here else [""] * channels for curve in curves
             ]
         for channel, values in enumerate(zip(*columns, strict=True)):
             energy = None if axis is None else axis.offset_ev + axis.scale_ev * channel
             yield [str(channel), "" if energy is None else f"{energy:.9g}", *values]
-
-
-def _number(value: float) -> str:
-    # What is missing stays empty: it is not known, not zero.
-    return f"{value:.7g}" if np.isfinite(value) else ""
 
 
 @contextmanager
