@@ -210,6 +210,8 @@ class LiveRun:
                     "provider": package.provider,
                     "precision": package.precision,
                     "parameters": {item.name: item.value for item in package.parameters},
+                    "selection": package.selected,
+                    "low_loss_range": package.low_loss_range,
                     "range": package.range_name,
                 }
                 for package in self.packages

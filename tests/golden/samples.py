@@ -24,6 +24,7 @@ from zeroloss.wire import (
     RunEnd,
     RunStart,
     ScanPlan,
+    SelectionInfo,
     Snapshot,
     Spectra,
     SpectraBlock,
@@ -116,6 +117,20 @@ LOW_LOSS = PackageInfo(
         ParameterInfo(name="refractive_index", value=None),
     ),
 )
+QUANTIFY = PackageInfo(
+    name="quantify",
+    version="0.1.0",
+    sha256="12" * 32,
+    provider="CPUExecutionProvider",
+    precision="float32",
+    range_name="core_loss",
+    outputs=(
+        OutputInfo(name="atomic_fraction", kind="scalar", shape=(2,), labels=("O", "Mn"), unit="%"),
+    ),
+    parameters=(ParameterInfo(name="exposure_ratio", value=20.0),),
+    selection=SelectionInfo(name="elements", labels=("O", "Mn")),
+    low_loss_range="low_loss",
+)
 TOTALS = LedgerTotals(
     announced=100,
     processed=80,
@@ -183,6 +198,7 @@ SAMPLES: dict[str, Message] = {
         run=RUN, seq=3, t_ns=T_NS + 4000, spectra=6, status="fail", reason="camera lost"
     ),
     "map_open": OPEN,
+    "map_open_with_a_selection": replace(OPEN, packages=(QUANTIFY,)),
     "map_update": MapUpdate(
         run=RUN,
         seq=8,

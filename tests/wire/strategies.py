@@ -24,6 +24,7 @@ from zeroloss.wire import (
     RunEnd,
     RunStart,
     ScanPlan,
+    SelectionInfo,
     Snapshot,
     Spectra,
     SpectraBlock,
@@ -149,6 +150,9 @@ packages = st.builds(
     range_name=names,
     outputs=st.lists(output_infos(), max_size=3).map(tuple),
     parameters=parameter_infos,
+    selection=st.none()
+    | st.builds(SelectionInfo, name=names, labels=st.lists(texts, max_size=4).map(tuple)),
+    low_loss_range=st.none() | names,
 )
 totals = st.builds(
     LedgerTotals,

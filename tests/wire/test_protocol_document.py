@@ -110,7 +110,7 @@ def test_nested_maps():
     assert first_column(ranges) == set(
         EnergyRange(name="a", offset_ev=0, scale_ev=1, size=1).to_header()
     )
-    package = SAMPLES["map_open"].packages[0]
+    package = SAMPLES["map_open_with_a_selection"].packages[0]
     opened = section("### `open`: ").partition("An entry of `packages`")[2]
     assert set(re.findall(r"`(\w+)`", opened.partition("| key |")[0])) >= set(
         package.to_header()

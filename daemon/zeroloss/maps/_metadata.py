@@ -32,6 +32,8 @@ def about_layer(package: PackageInfo, output: OutputInfo) -> dict[str, Scalar | 
             "precision": package.precision,
             "energy_range": package.range_name,
             "parameters": {item.name: item.value for item in package.parameters},
+            "selection": package.selected,
+            "low_loss_range": package.low_loss_range,
         },
     }
 

@@ -199,6 +199,11 @@ class PackageInfo:
     selection: SelectionInfo | None = None
     low_loss_range: str | None = None
 
+    @property
+    def selected(self) -> dict[str, tuple[str, ...]]:
+        """The labels chosen, by the name of the selection; empty where there is none."""
+        return {} if self.selection is None else {self.selection.name: self.selection.labels}
+
     def to_header(self) -> dict[str, object]:
         """The msgpack map; what there is none of is left out."""
         header: dict[str, object] = {
