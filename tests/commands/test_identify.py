@@ -11,7 +11,14 @@ import h5py
 import numpy as np
 import pytest
 
-from support.packages import expected_answer, make_package, make_spectra, replace_graph
+from support.packages import (
+    expected_answer,
+    make_package,
+    make_spectra,
+    read_manifest,
+    replace_graph,
+    write_manifest,
+)
 from zeroloss.cli import main
 
 LABELS = ("C", "N", "O", "Fe")
@@ -286,7 +293,7 @@ def test_csv_keeps_the_old_file_when_it_cannot_be_finished(identify, tmp_path, m
     before = (tmp_path / "out.csv").read_bytes()
     monkeypatch.setattr(
         "zeroloss.models.ModelSession.run",
-        lambda *args: (_ for _ in ()).throw(OSError("device lost")),
+        lambda *args, **kwargs: (_ for _ in ()).throw(OSError("device lost")),
     )
     assert identify(path)[0] == 2
     assert (tmp_path / "out.csv").read_bytes() == before
@@ -414,3 +421,90 @@ def test_parameters_are_those_of_the_file_or_set(identify, tmp_path):
         code, said, _ = identify(path, "--set", given, model="beam")
         assert code == 2
         assert sentence in said
+
+
+EDGES = ("C K", "N K", "O K", "Fe L3")
+EVIDENCE_GRAPH = """
+    <ir_version: 10, opset_import: ["": 20]> g (
+        float[batch, channel] counts, float[batch] offset_ev, float[batch] scale_ev
+    ) => (
+        float[batch, 4] probability, float[batch, 4] spread, float[batch, 1] unlike,
+        float[batch, 4] edge_onset_ev, float[batch, 4] edge_snr, float[batch, 4] edge_expected_ev
+    ) {
+        axes = Constant <value_ints = [1]> ()
+        column = Unsqueeze (offset_ev, axes)
+        nothing = Sub (column, column)
+        p = Constant <value = float[1, 4] {0.9, 0.1, 0.8, 0.0}> ()
+        probability = Add (p, nothing)
+        s = Constant <value = float[1, 4] {0.1, 0.0, 0.1, 0.0}> ()
+        spread = Add (s, nothing)
+        u = Constant <value = float[1, 1] {0.25}> ()
+        unlike = Add (u, nothing)
+        o = Constant <value = float[1, 4] {285.5, 400.0, 0.0, 710.0}> ()
+        edge_onset_ev = Add (o, nothing)
+        n = Constant <value = float[1, 4] {12.25, 1.0, 0.0, 2.0}> ()
+        edge_snr = Add (n, nothing)
+        e = Constant <value = float[1, 4] {284.0, 401.6, 532.0, 708.1}> ()
+        edge_expected_ev = Add (e, nothing)
+    }
+"""
+
+
+@pytest.fixture
+def proven(tmp_path):
+    """A package that sees C and O everywhere, with an edge in range of C only."""
+    parser = pytest.importorskip("onnx.parser", reason="building model packages needs onnx")
+    folder = make_package(tmp_path / "models", name="proven", labels=LABELS)
+    manifest = read_manifest(folder)
+    unlike = {"name": "unlike", "kind": "probability", "shape": [1], "threshold": 0.2}
+    manifest["outputs"].append({**unlike, "labels": ["unlike training"]})
+    for name in ("edge_onset_ev", "edge_snr", "edge_expected_ev"):
+        output = {"name": name, "kind": "spectrum", "shape": [4], "labels": list(EDGES)}
+        manifest["outputs"].append(output)
+    write_manifest(folder, manifest)
+    replace_graph(folder, parser.parse_model(EVIDENCE_GRAPH))
+    return folder
+
+
+def test_one_spectrum_comes_with_its_evidence(identify, tmp_path, proven):
+    path = write_npz(tmp_path / "s.npz", make_spectra([["C"]]))
+    code, said, rows = identify(path, "--threshold", "0.5", model="proven")
+    assert code == 0
+    assert "C 0.90 ± 0.10, O 0.80 ± 0.10; unlike training 0.25" in said
+    lines = [" ".join(line.split()) for line in said.splitlines()]
+    assert "edge tabulated eV found eV signal / noise" in lines
+    assert "C K 284.0 285.5 12.2" in lines
+    assert not any(line.startswith(("O K", "N K")) for line in lines)
+    assert rows[0] == ["id", *LABELS]
+
+
+def test_evidence_of_several_spectra_is_printed_when_asked_for(identify, tmp_path, proven):
+    path = write_npz(tmp_path / "s.npz", make_spectra([["C"], ["N"]]))
+    _, said, _ = identify(path, "--threshold", "0.5", model="proven")
+    assert "285.5" not in said
+    out = tmp_path / "edges.csv"
+    more = ("--evidence", "--evidence-csv", out)
+    code, said, _ = identify(path, "--threshold", "0.5", *more, model="proven")
+    assert code == 0
+    assert said.count("285.5") == 2
+    assert f"evidence written to {out}" in said
+    assert out.read_text(encoding="utf-8").splitlines() == [
+        "id,element,probability,edge,tabulated_ev,found_ev,snr",
+        "s0,C,0.9,C K,284,285.5,12.25",
+        "s1,C,0.9,C K,284,285.5,12.25",
+    ]
+
+
+def test_evidence_of_an_image_is_that_of_its_mean(identify, tmp_path, proven):
+    path = write_image(tmp_path / "scan.hspy", make_spectra([["C"], ["N"]]), (2,))
+    _, said, _ = identify(path, "--threshold", "0.5", "--evidence", model="proven")
+    assert said.count("285.5") == 1
+    assert "unlike training in 100%" in said
+
+
+def test_a_package_may_be_named_by_either_flag(tmp_path, capsys):
+    make_package(tmp_path / "models", labels=LABELS)
+    path = write_npz(tmp_path / "s.npz", make_spectra([["C"]]))
+    options = ["--models", str(tmp_path / "models"), "--package", "tiny"]
+    assert main(["identify", str(path), *options]) == 0
+    assert "C 0." in capsys.readouterr().out

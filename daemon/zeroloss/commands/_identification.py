@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +17,15 @@ from rich.table import Table
 
 from zeroloss.models import ModelSession, ModelStore, PackageError, Provider
 from zeroloss.models.manifest import Takes
-from zeroloss.models.parameters import CONDITIONS, Settled, check_given, settle
+from zeroloss.models.parameters import (
+    CONDITIONS,
+    Given,
+    Settled,
+    check_given,
+    lacks_selection,
+    selecting,
+    settle,
+)
 from zeroloss.pipeline import mask_invalid
 from zeroloss.recording.spectrum_files import (
     Axis,
@@ -29,14 +35,24 @@ from zeroloss.recording.spectrum_files import (
 )
 from zeroloss.scan import EnergyAxis
 
+from ._csv_rows import Rows, csv_rows, number
+from ._evidence import (
+    EVIDENCE,
+    EVIDENCE_HEADER,
+    Edge,
+    Shown,
+    edges_in_range,
+    evidence_table,
+    gives_evidence,
+    write_evidence,
+)
+from ._findings import Answer, findings_of_image, findings_of_spectrum
 from ._model_flags import progress_bar, settings_of
 
 Floats = npt.NDArray[np.float32]
 
 CHUNK = 256
 """Spectra between two steps of the progress bar."""
-SHOWN = 12
-"""Elements named in one line of the table."""
 
 
 class IdentifyError(ValueError):
@@ -60,14 +76,6 @@ class Spectra:
     """What the file says of the microscope."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Probability and spread [n, labels] of `Spectra`; spread is None where the model has none."""
-
-    probability: Floats
-    spread: Floats | None
-
-
 class Identifier:
     """A model that gives probabilities, open and ready.
 
@@ -81,7 +89,7 @@ class Identifier:
         folders: Sequence[Path],
         provider: Provider,
         threshold: float | None,
-        given: Mapping[str, Mapping[str, float]],
+        given: Mapping[str, Given],
     ) -> None:
         package = ModelStore(folders).get(name)
         found = [item for item in package.manifest.outputs if item.kind == "probability"]
@@ -89,11 +97,20 @@ class Identifier:
             raise PackageError(f"the model {name} gives no probabilities: name another --model")
         self._given = settings_of(name, given)
         check_given(package.manifest, self._given)
+        if lacks_selection(package.manifest, self._given):
+            flag = selecting(package.manifest)
+            raise IdentifyError(f"the model {name} is told what to look for with {flag}")
         self.name = name
         self.labels = found[0].labels
         self.threshold = found[0].threshold if threshold is None else threshold
         self.takes = package.manifest.takes
         self._output, self._spread = found[0].name, found[0].uncertainty
+        self._doubts = [
+            (item, item.threshold)
+            for item in found[1:]
+            if len(item.labels) == 1 and item.threshold is not None
+        ]
+        self._evidence = gives_evidence(package.manifest)
         self._session = ModelSession(package, provider)
 
     def why_not(self, spectra: Spectra) -> str | None:
@@ -121,17 +138,34 @@ class Identifier:
 
     def run(self, spectra: Spectra, first: int, stop: int) -> Answer:
         """The answer for the spectra [first, stop)."""
-        axis = spectra.axis
         wanted = [name for name in (self._output, self._spread) if name is not None]
-        outputs = self._session.run(
-            spectra.counts[first:stop],
-            axis.offset_ev,
-            axis.scale_ev,
-            wanted,
-            self.settled(spectra).values,
+        wanted += [item.name for item, _ in self._doubts]
+        outputs = self._run(spectra, spectra.counts[first:stop], wanted)
+        return Answer(
+            outputs[self._output],
+            None if self._spread is None else outputs[self._spread],
+            {item.labels[0]: (outputs[item.name][:, 0], limit) for item, limit in self._doubts},
         )
-        spread = None if self._spread is None else outputs[self._spread]
-        return Answer(outputs[self._output], spread)
+
+    def edges(self, spectra: Spectra) -> dict[str, list[Edge]]:
+        """Evidence by label for one spectrum, or for the mean of several; none by some models."""
+        if not self._evidence:
+            return {}
+        if len(spectra.names) > 1:
+            spectra = mean_of(spectra)
+        answers = self._run(spectra, spectra.counts, EVIDENCE)
+        return edges_in_range(self._session.package.manifest, answers)
+
+    def _run(self, spectra: Spectra, counts: Floats, outputs: Sequence[str]) -> dict[str, Floats]:
+        settled = self.settled(spectra)
+        return self._session.run(
+            counts,
+            spectra.axis.offset_ev,
+            spectra.axis.scale_ev,
+            outputs,
+            settled.values,
+            selection=settled.selection,
+        )
 
 
 def read(path: Path, takes: Takes, *, mean: bool, given: Axis | None = None) -> list[Spectra]:
@@ -172,7 +206,7 @@ def read(path: Path, takes: Takes, *, mean: bool, given: Axis | None = None) -> 
     if not image:
         return [spectra]
     if mean:
-        return [_mean_of(spectra)]
+        return [mean_of(spectra)]
     return [replace(spectra, pixels=f"{file.shape[0]} x {columns}")]
 
 
@@ -193,7 +227,8 @@ def _masked(
     return Spectra(title, axis, valid, names, "", notes)
 
 
-def _mean_of(spectra: Spectra) -> Spectra:
+def mean_of(spectra: Spectra) -> Spectra:
+    """The mean over the spectra; a channel counts where any of them measured it."""
     with warnings.catch_warnings():
         # A channel that no pixel measured stays NaN, which is right.
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -206,48 +241,13 @@ def _mean_of(spectra: Spectra) -> Spectra:
     )
 
 
-class Rows(Protocol):
-    """Where the rows of probabilities go."""
-
-    def writerow(self, row: Iterable[object], /) -> object:
-        """Write one row."""
-        ...
-
-
-@contextmanager
-def csv_rows(path: Path | None, labels: Sequence[str]) -> Iterator[Rows | None]:
-    """Rows for a CSV that takes its place only when all of it is written; None without a path."""
-    if path is None:
-        yield None
-        return
-    if path.is_dir():
-        raise IdentifyError(f"cannot write {path}: it is a folder; name a file")
-    if not path.parent.is_dir():
-        raise IdentifyError(f"cannot write {path}: there is no folder {path.parent}")
-    # A pipe or a device (/dev/stdout) is written to, never replaced.
-    in_place = path.exists() and not path.is_file()
-    part = path if in_place else path.with_name(path.name + ".part")
-    try:
-        with part.open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(["id", *labels])
-            yield rows
-        if not in_place:
-            part.replace(path)
-    except OSError as error:
-        if error.strerror is None:
-            raise
-        raise IdentifyError(f"{path} could not be written: {error.strerror}") from None
-    finally:
-        if not in_place:
-            part.unlink(missing_ok=True)
-
-
 def identify_files(
     identifier: Identifier,
     paths: Sequence[Path],
     *,
     csv_path: Path | None,
+    evidence_path: Path | None = None,
+    evidence: bool = False,
     axis: Axis | None,
     mean: bool,
     share: float,
@@ -255,7 +255,8 @@ def identify_files(
 ) -> int:
     """Identify every file and tell; returns the exit code.
 
-    0: all spectra were identified; 1: some could not be; 2: none could be.
+    With `evidence` the edges of everything detected are printed; without, they are where there is
+    one spectrum only. 0: all spectra were identified; 1: some could not be; 2: none could be.
     """
     table = Table(box=None)
     table.add_column("spectrum", overflow="fold")
@@ -263,9 +264,11 @@ def identify_files(
         table.add_column(heading)
     notes: list[str] = []
     failures: list[str] = []
+    proofs: list[Shown] = []
     done = failed = 0
     with (
-        csv_rows(csv_path, identifier.labels) as rows,
+        csv_rows(csv_path, ["id", *identifier.labels]) as rows,
+        csv_rows(evidence_path, EVIDENCE_HEADER) as edge_rows,
         progress_bar(console, "identifying") as progress,
     ):
         task = progress.add_task("identifying", total=None)
@@ -292,18 +295,37 @@ def identify_files(
                     continue
                 answer = _answer(identifier, spectra, lambda n: progress.advance(task, n))
                 done += len(spectra.names)
-                shown = describe(identifier, spectra, answer, share)
+                single = len(spectra.names) == 1
+                looked_at = single or evidence or evidence_path is not None
+                edges = identifier.edges(spectra) if looked_at else {}
+                about = (identifier.labels, identifier.threshold, answer)
+                findings = (
+                    findings_of_spectrum(*about, edges)
+                    if single
+                    else findings_of_image(*about, share)
+                )
+                proofs.append(Shown(spectra.title, findings.found, edges))
+                shown = findings.line
                 table.add_row(escape(spectra.title), spectra.pixels, shown, _range(spectra.axis))
                 if rows:
                     _write(rows, spectra.names, answer.probability)
+                if edge_rows:
+                    write_evidence(edge_rows, proofs[-1])
     if done:
         console.print(table)
+    if evidence or len(proofs) == 1:
+        proven = evidence_table(proofs)
+        if proven.row_count:
+            console.print()
+            console.print(proven)
     for note in notes:
         console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
     for failure in failures:
         print(f"zeroloss identify: {failure}", file=sys.stderr)
     if csv_path is not None:
         console.print(f"probabilities written to {csv_path}", markup=False, highlight=False)
+    if evidence_path is not None:
+        console.print(f"evidence written to {evidence_path}", markup=False, highlight=False)
     return 0 if not failed else 1 if done else 2
 
 
@@ -317,40 +339,16 @@ def _answer(identifier: Identifier, spectra: Spectra, advance: Callable[[int], N
     return Answer(
         np.concatenate([item.probability for item in answers]),
         np.concatenate(spreads) if spreads else None,
+        {
+            name: (np.concatenate([item.doubts[name][0] for item in answers]), limit)
+            for name, (_, limit) in answers[0].doubts.items()
+        },
     )
 
 
 def _write(rows: Rows, names: Sequence[str], probability: npt.NDArray[np.floating]) -> None:
     for name, values in zip(names, probability, strict=True):
-        # An answer that is not finite stays empty: it is not known, not zero.
-        rows.writerow([name, *(f"{p:.6g}" if np.isfinite(p) else "" for p in values)])
-
-
-def describe(identifier: Identifier, spectra: Spectra, answer: Answer, share: float) -> str:
-    """The detected elements in one line, the surest first.
-
-    One spectrum: everything at or above the threshold. An image: what reaches it in at least
-    `share` of the pixels, with the mean over those pixels (the rule of Annys et al., Sci. Rep. 13,
-    13724 (2023), with its 1 %).
-    """
-    with np.errstate(invalid="ignore"):
-        present = answer.probability >= identifier.threshold
-    fraction = present.mean(axis=0)
-    found = np.flatnonzero(fraction >= (share if len(spectra.names) > 1 else 1.0))
-    shown: list[tuple[float, str]] = []
-    for index in found:
-        where = present[:, index]
-        p = float(answer.probability[where, index].mean())
-        text = f"{identifier.labels[index]} {p:.2f}"
-        if answer.spread is not None:
-            text += f" ± {float(answer.spread[where, index].mean()):.2f}"
-        if len(spectra.names) > 1:
-            text += f" in {fraction[index]:.0%}"
-        shown.append((float(fraction[index]) + p, text))
-    shown.sort(key=lambda pair: -pair[0])
-    more = len(shown) - SHOWN
-    line = ", ".join(text for _, text in shown[:SHOWN]) + (f" and {more} more" if more > 0 else "")
-    return line or "nothing"
+        rows.writerow([name, *(number(p, 6) for p in values)])
 
 
 def _range(axis: EnergyAxis) -> str:

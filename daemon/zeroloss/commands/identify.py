@@ -33,18 +33,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "examples:\n"
         "  zeroloss identify spectrum.msa\n"
         "  zeroloss identify scan.dm4 --mean\n"
-        "  zeroloss identify spectra.npz --csv probabilities.csv\n\n"
+        "  zeroloss identify spectra.npz --csv probabilities.csv --evidence-csv edges.csv\n"
+        "  zeroloss identify scan.dm4 --package elements_fast\n\n"
         "The CSV has the header id,<labels of the model> and a row per spectrum; pixels are\n"
         "called FILE[row,column]. A row without values is a spectrum the model cannot look at.\n"
+        "'A or B' are neighbouring elements whose edges in the range lie closer than the axis is\n"
+        "known. Of an edge its tabulated onset is told, where the counts rise near it, and how\n"
+        "far they rise above the noise.\n"
         "Exit code 0: all identified; 1: some were not; 2: none was."
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="file of spectra")
     parser.add_argument("--csv", type=Path, metavar="OUT", help="write every probability here")
     parser.add_argument(
+        "--evidence",
+        action="store_true",
+        help="print the edges of what is detected, also for several spectra and for images (there "
+        "of the mean over the pixels); with one spectrum they are printed anyway",
+    )
+    parser.add_argument(
+        "--evidence-csv", type=Path, metavar="OUT", help="write these edges here, a row each"
+    )
+    parser.add_argument(
         "--mean", action="store_true", help="identify the mean spectrum of each image"
     )
     parser.add_argument(
-        "--model", default=DEFAULT_MODEL, metavar="NAME", help="model package (default: elements)"
+        "--package",
+        "--model",
+        dest="model",
+        default=DEFAULT_MODEL,
+        metavar="NAME",
+        help="model package (default: elements)",
     )
     add_model_flags(
         parser, any_parameter="a parameter of the model, for what the file does not say"
@@ -85,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
         identifier,
         args.files,
         csv_path=args.csv,
+        evidence_path=args.evidence_csv,
+        evidence=args.evidence,
         axis=axis,
         mean=args.mean,
         share=args.detect_share,
