@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from zeroloss.models import load_package
 from zeroloss.models.manifest import Buckets
-from zeroloss_export.commands import package_low_loss, specimen, train_zlp
+from zeroloss_export.commands import package_low_loss, specimen, train_elements, train_zlp
+from zeroloss_export.commands.cross_sections import add_option, cross_sections
 from zeroloss_export.evaluation.card import Card
 from zeroloss_export.evaluation.judged import judge
 from zeroloss_export.evaluation.measured import (
@@ -30,7 +29,6 @@ from zeroloss_export.evaluation.page import write_page
 from zeroloss_export.evaluation.report import evaluate_elements
 from zeroloss_export.evaluation.scans import pixel_shares, predict_scan, read_scan
 from zeroloss_export.evaluation.session import about_package, session_predictor
-from zeroloss_export.networks import ARCHITECTURES
 from zeroloss_export.networks.ensemble import Ensemble
 from zeroloss_export.package import (
     Member,
@@ -38,12 +36,10 @@ from zeroloss_export.package import (
     predict_simulated,
     write_package,
 )
-from zeroloss_export.physics.cross_section_table import CrossSectionTable
 from zeroloss_export.physics.elements import ELEMENTS
-from zeroloss_export.physics.table import GosTable
 from zeroloss_export.simulate.recipe import Recipe
 from zeroloss_export.simulate.spectra import LabelledSpectra, SpectrumSimulator
-from zeroloss_export.training.trainer import VALIDATION_SEED, Settings, Trainer
+from zeroloss_export.training.trainer import VALIDATION_SEED
 
 TEST_SEED = VALIDATION_SEED + 1
 _DATA = "spectra simulated from the project's own cross sections, recipe 'measured'"
@@ -102,85 +98,16 @@ def _subcommand(
     return parser
 
 
-def _add_cross_sections(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--cross-sections", type=Path, help="cache of the cross-section table")
-
-
 def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     kinds = commands.add_parser(
         "train", help="Train networks: elements on simulated spectra, zlp on measured ones."
     ).add_subparsers(dest="kind", required=True)
     zlp = _subcommand(kinds, "zlp", train_zlp.HELP, train_zlp.EXAMPLES, train_zlp.run)
     train_zlp.configure(zlp)
-    train = _subcommand(
-        kinds,
-        "elements",
-        "Train one network on simulated spectra; continues from --out if it exists.",
-        "  zeroloss-export train elements --architecture mixer --seed 1 --out mixer.pt\n"
-        "  zeroloss-export train elements --architecture convnext --minutes 60 --out convnext.pt\n"
-        "  zeroloss-export train elements --recipe giant_resonance=0 --out ablation.pt",
-        _train,
+    elements = _subcommand(
+        kinds, "elements", train_elements.HELP, train_elements.EXAMPLES, train_elements.run
     )
-    _add_cross_sections(train)
-    defaults = Settings()
-    train.add_argument("--architecture", choices=sorted(ARCHITECTURES), default="mixer")
-    train.add_argument("--out", type=Path, required=True, help="checkpoint to write")
-    train.add_argument("--seed", type=int, default=defaults.seed)
-    train.add_argument("--spectra", type=int, default=defaults.spectra, help="budget in spectra")
-    train.add_argument("--minutes", type=float, default=math.inf, help="budget in time")
-    train.add_argument("--batch", type=int, default=defaults.batch)
-    train.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
-    train.add_argument("--float32", action="store_true", help="no bfloat16 arithmetic")
-    train.add_argument(
-        "--recipe",
-        action="append",
-        default=[],
-        metavar="FIELD=NUMBER[,NUMBER]",
-        help="change a field of the simulation recipe",
-    )
-    train.add_argument("--measured", type=Path, help=".npz of measured spectra, only scored")
-    train.add_argument("--index", type=Path, help="index.csv of --measured (default: beside it)")
-    train.add_argument(
-        "--validation", type=int, default=defaults.validation, help="simulated validation spectra"
-    )
-    train.add_argument("--log-seconds", type=float, default=defaults.log_seconds)
-    train.add_argument("--check-seconds", type=float, default=defaults.check_seconds)
-
-
-def _train(options: argparse.Namespace) -> None:
-    settings = Settings(
-        architecture=options.architecture,
-        seed=options.seed,
-        spectra=options.spectra,
-        minutes=options.minutes,
-        batch=options.batch,
-        learning_rate=options.learning_rate,
-        bfloat16=not options.float32,
-        log_seconds=options.log_seconds,
-        check_seconds=options.check_seconds,
-        validation=options.validation,
-    )
-    recipe = Recipe().changed(**dict(_field(item) for item in options.recipe))
-    trainer = Trainer(settings, recipe, cross_sections(options.cross_sections))
-    if options.out.exists():
-        trainer.load(options.out)
-    trainer.run(options.out, _measured_check(options.measured, options.index))
-
-
-def _measured_check(
-    path: Path | None, index: Path | None
-) -> Callable[[nn.Module], dict[str, float]] | None:
-    if path is None:
-        return None
-    spectra = read_spectra(path)
-    truth = read_truth(index or path.with_name("index.csv"), spectra)[:, _SCORED]
-
-    def check(network: nn.Module) -> dict[str, float]:
-        probability = predict(Ensemble([network]).eval(), spectra)[:, _SCORED]
-        threshold = balanced_threshold(probability, truth)
-        return scores(probability, truth, threshold).as_dict() | {"threshold": threshold}
-
-    return check
+    train_elements.configure(elements)
 
 
 def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -195,7 +122,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "  zeroloss-export evaluate --package elements --simulated 20000 --card model-card",
         _evaluate,
     )
-    _add_cross_sections(evaluate)
+    add_option(evaluate)
     source = evaluate.add_mutually_exclusive_group(required=True)
     source.add_argument("--package", type=Path, help="folder of a model package")
     source.add_argument("--checkpoint", type=Path, action="append", help="may be repeated")
@@ -287,7 +214,7 @@ def _add_package(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--version 1.0 --out paper",
         _package,
     )
-    _add_cross_sections(package)
+    add_option(package)
     package.add_argument("checkpoint", type=Path, nargs="+")
     package.add_argument("--out", type=Path, required=True, help="folder of the package")
     package.add_argument("--name", default="elements", help="of the package (default: elements)")
@@ -338,25 +265,6 @@ def _package(options: argparse.Namespace) -> None:
 
 def _simulated(cache: Path | None, seed: int, count: int) -> LabelledSpectra:
     return SpectrumSimulator(cross_sections(cache), Recipe(), seed).batch(count)
-
-
-def cross_sections(cache: Path | None) -> CrossSectionTable:
-    """Load the cached table, or build it from the shipped oscillator strengths (some seconds)."""
-    if cache is not None and cache.exists():
-        return CrossSectionTable.load(cache)
-    table = CrossSectionTable.build(GosTable.load())
-    if cache is not None:
-        table.save(cache)
-    return table
-
-
-def _field(item: str) -> tuple[str, object]:
-    name, _, text = item.partition("=")
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"expected --recipe FIELD=NUMBER[,NUMBER], got {item!r}") from None
-    return name, values[0] if len(values) == 1 else values
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from torch import nn
@@ -11,7 +12,14 @@ from zeroloss_export.networks.convnext import ConvNext
 from zeroloss_export.networks.mixer import Mixer
 from zeroloss_export.networks.paper import PAPER
 
-LEAN: Final[dict[str, Callable[[], nn.Module]]] = {"convnext": ConvNext, "mixer": Mixer}
+LEAN: Final[dict[str, Callable[[], nn.Module]]] = {
+    "convnext": ConvNext,
+    "convnext_short": partial(ConvNext, depths=(1, 1, 2)),
+    "mixer": Mixer,
+    "mixer_short": partial(Mixer, layers=2),
+    "mixer_single": partial(Mixer, layers=1),
+}
+"""The short ones have fewer blocks, so that they can start from what is left of a long one."""
 ARCHITECTURES: Final[dict[str, Callable[[], nn.Module]]] = LEAN | PAPER
 
 

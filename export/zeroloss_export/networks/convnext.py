@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroloss_export.networks.grid import FEATURES
+from zeroloss_export.networks.labels import LABELS, LOGIT_AT_START
 
 
 class ConvNextBlock(nn.Module):
@@ -29,7 +30,7 @@ class ConvNextBlock(nn.Module):
 
 
 class ConvNext(nn.Module):
-    """Features [batch, FEATURES, bin] to logits [batch, 80].
+    """Features [batch, FEATURES, bin] to logits [batch, LABELS].
 
     The last map keeps its energies: it is flattened into the head, not averaged.
     """
@@ -39,7 +40,7 @@ class ConvNext(nn.Module):
         bins: int = 1312,
         widths: Sequence[int] = (64, 128, 192),
         depths: Sequence[int] = (1, 3, 3),
-        labels: int = 80,
+        labels: int = LABELS,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ class ConvNext(nn.Module):
         self.squeeze = nn.Linear(widths[-1], 48)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(48 * tokens, labels)
-        nn.init.constant_(self.head.bias, -3.0)
+        nn.init.constant_(self.head.bias, LOGIT_AT_START)
         self.gelu = nn.GELU()
 
     def forward(self, features: Tensor) -> Tensor:

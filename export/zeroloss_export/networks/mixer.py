@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroloss_export.networks.grid import FEATURES
+from zeroloss_export.networks.labels import LABELS, LOGIT_AT_START
 
 
 class MixerBlock(nn.Module):
@@ -29,7 +30,7 @@ class MixerBlock(nn.Module):
 
 
 class Mixer(nn.Module):
-    """Features [batch, FEATURES, bin] to logits [batch, 80]; every token keeps its energy."""
+    """Features [batch, FEATURES, bin] to logits [batch, LABELS]; every token keeps its energy."""
 
     def __init__(
         self,
@@ -37,7 +38,7 @@ class Mixer(nn.Module):
         patch: int = 16,
         width: int = 128,
         layers: int = 4,
-        labels: int = 80,
+        labels: int = LABELS,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
@@ -52,7 +53,7 @@ class Mixer(nn.Module):
         self.squeeze = nn.Linear(width, 24)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(24 * tokens, labels)
-        nn.init.constant_(self.head.bias, -3.0)
+        nn.init.constant_(self.head.bias, LOGIT_AT_START)
         self.gelu = nn.GELU()
 
     def forward(self, features: Tensor) -> Tensor:

@@ -57,8 +57,9 @@ class EdgeBank:
         self.onset = torch.tensor(onsets)
         self.frozen = torch.tensor(frozen)
         self.hole = torch.tensor(hole)
-        self.basis = torch.from_numpy(np.ascontiguousarray(table.basis))
-        self.coeff = torch.from_numpy(np.ascontiguousarray(table.coeff))
+        device = self.onset.device
+        self.basis = torch.from_numpy(np.ascontiguousarray(table.basis)).to(device)
+        self.coeff = torch.from_numpy(np.ascontiguousarray(table.coeff)).to(device)
         self.axes = tuple(
             torch.tensor(np.log(axis), dtype=torch.float32)
             for axis in (table.beam_kev, table.alpha_mrad, table.beta_mrad)
@@ -74,7 +75,7 @@ class EdgeBank:
         weights = np.zeros((len(table.energy_ev), len(above)), np.float32)
         weights[low, channel] = 1 - (position - low)
         weights[low + 1, channel] = position - low
-        self.to_channels = torch.from_numpy(weights)
+        self.to_channels = torch.from_numpy(weights).to(device)
 
     def nodes(self, subshell: Tensor, mix: Tensor, scope: Microscope) -> Tensor:
         """dsigma/dE [n, n_E] at the table's energies above the onset, in barn/eV per atom.

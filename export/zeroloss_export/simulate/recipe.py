@@ -48,6 +48,8 @@ class Recipe:
     subtracted_chance: float = 0.08
     waves: tuple[float, float] = (0.001, 0.03)
     waves_chance: float = 0.3
+    heavy_edges: tuple[float, float] = (0.003, 0.12)
+    heavy_edges_chance: float = 0.8
 
     # energy axis and window
     shift_ev: float = 1.5
@@ -69,6 +71,9 @@ class Recipe:
 
     # labels
     visible_snr: float = 3.0
+
+    # what is no spectrum at all; only for training
+    negative_chance: float = 0.07
 
     def changed(self, **values: object) -> Recipe:
         """A copy with some fields replaced; ValueError names an unknown field."""

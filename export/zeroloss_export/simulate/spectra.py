@@ -15,6 +15,7 @@ from zeroloss_export.simulate.detector import Window, detect, draw_window
 from zeroloss_export.simulate.draw import Draw
 from zeroloss_export.simulate.edge_bank import EdgeBank, Microscope
 from zeroloss_export.simulate.fine_structure import Edges, FineStructure
+from zeroloss_export.simulate.heavy_edges import heavy_edges
 from zeroloss_export.simulate.recipe import Recipe
 
 FIRST_EV: Final = 48.0
@@ -43,9 +44,12 @@ class LabelledSpectra:
 class SpectrumSimulator:
     """Draws labelled spectra from a recipe; the same seed gives the same spectra."""
 
-    def __init__(self, table: CrossSectionTable, recipe: Recipe, seed: int) -> None:
+    def __init__(
+        self, table: CrossSectionTable, recipe: Recipe, seed: int, device: str = "cpu"
+    ) -> None:
+        """On another device than the CPU, make it and call it within ``torch.device(device)``."""
         self.recipe = recipe
-        self.draw = Draw(seed)
+        self.draw = Draw(seed, device)
         self.bank = EdgeBank(table)
         self.sampler = CompositionSampler(
             recipe.share, recipe.lanthanide_weight, recipe.neighbour_chance
@@ -63,7 +67,7 @@ class SpectrumSimulator:
         value = self.fine_structure.apply(edges, draw)
         total = torch.zeros(count, SIZE).index_add_(0, row, value)
         total = scatter(total, recipe, draw).clamp_(min=0.0)
-        rate, taken, gain = self._add_background(total, edges, row, window)
+        rate, taken, gain = self._add_background(specimen, total, edges, row, window)
         counts, offset, scale = detect(rate, taken, FIRST_EV, window, recipe, draw)
         present, known = self._labels(
             specimen, window, edges, row, value * gain[row][:, None], rate
@@ -132,7 +136,7 @@ class SpectrumSimulator:
         return Edges(value, group, bank.group_onset[group] + shift), row
 
     def _add_background(
-        self, total: Tensor, edges: Edges, row: Tensor, window: Window
+        self, specimen: Compositions, total: Tensor, edges: Edges, row: Tensor, window: Window
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Scale edges and background to the drawn jump ratio and dose.
 
@@ -160,6 +164,7 @@ class SpectrumSimulator:
         gain = draw.log_uniform(*recipe.jump_ratio, count) / peak
         background = power_laws(self.axis_ev, onset, recipe, draw)
         background = background * waves(self.axis_ev, count, recipe, draw)
+        background = background * heavy_edges(self.axis_ev, specimen.atomic_number, recipe, draw)
         subtracted = draw.chance(recipe.subtracted_chance, count)
         part = draw.uniform(0.96, 1.02, count) * subtracted
         mean = total * gain[:, None] + background

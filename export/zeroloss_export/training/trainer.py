@@ -1,75 +1,106 @@
-"""Training of one network on spectra that are simulated as they are needed."""
+"""Training of networks on spectra that are simulated as they are needed."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from zeroloss_export.evaluation.metrics import balanced_threshold, scores
-from zeroloss_export.networks import build
 from zeroloss_export.networks.grid import grid_of
+from zeroloss_export.networks.labels import LABELS
 from zeroloss_export.physics.cross_section_table import CrossSectionTable
+from zeroloss_export.simulate.negatives import spoiled
 from zeroloss_export.simulate.recipe import Recipe
-from zeroloss_export.simulate.spectra import LabelledSpectra, SpectrumSimulator
-from zeroloss_export.training.loss import identification_loss
+from zeroloss_export.simulate.spectra import ELEMENT_COUNT, LabelledSpectra, SpectrumSimulator
+from zeroloss_export.training.learner import (
+    Learner,
+    LearnerSettings,
+    Lesson,
+    read_checkpoint,
+)
+from zeroloss_export.training.schedule import Fall
+
+__all__ = ["LearnerSettings", "Settings", "Trainer", "read_checkpoint"]
 
 log = logging.getLogger(__name__)
 
 VALIDATION_SEED = 1_000_003
-CHECKPOINT_FORMAT = 1
+_AT_ONCE = 128
+
+Check = Callable[[Sequence[nn.Module]], dict[str, float]]
+"""Scores networks, joined to an ensemble, on measured spectra."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything a run needs besides the cross sections; stored in its checkpoints."""
+    """What the networks of a run share besides the cross sections; stored in its checkpoints."""
 
-    architecture: str = "mixer"
     seed: int = 1
     spectra: int = 1_000_000
     minutes: float = math.inf
     batch: int = 128
-    learning_rate: float = 2e-3
     weight_decay: float = 0.02
     warmup_spectra: int = 20_000
     soft_f1_weight: float = 0.1
     ema_spectra: int = 60_000
-    bfloat16: bool = True
+    schedule: Fall = "cosine"
+    taught_share: float = 0.5
+    bfloat16: bool = False
+    device: str = "cpu"
     log_seconds: float = 30.0
     check_seconds: float = 300.0
     validation: int = 2048
 
 
 class Trainer:
-    """Trains one network; ``run`` may be interrupted and continued from its checkpoint."""
+    """Trains networks on the same batches; ``run`` may be interrupted and continued.
 
-    def __init__(self, settings: Settings, recipe: Recipe, table: CrossSectionTable) -> None:
+    Teachers are the members that say so in their settings and ``teachers``, which stay as they
+    are; their mean logit makes up ``taught_share`` of the targets of the other members.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        members: Sequence[LearnerSettings],
+        recipe: Recipe,
+        table: CrossSectionTable,
+        teachers: Sequence[nn.Module] = (),
+    ) -> None:
         self.settings = settings
         self.recipe = recipe
+        with self._device():
+            self.learners = [
+                Learner(member, settings.weight_decay, settings.schedule, settings.warmup_spectra)
+                for member in members
+            ]
+            self.teachers = [teacher.to(settings.device).eval() for teacher in teachers]
+            kinds = dict.fromkeys([learner.grid for learner in self.learners])
+            kinds |= dict.fromkeys([grid_of(teacher) for teacher in self.teachers])
+            self.grids = {kind: kind() for kind in kinds}
+            self.simulator = SpectrumSimulator(table, recipe, settings.seed, settings.device)
+            held_out = SpectrumSimulator(table, recipe, VALIDATION_SEED, settings.device)
+            self.validation = held_out.batch(settings.validation)
+            self.negatives, _ = spoiled(held_out.batch(settings.validation), 1.0, held_out.draw)
         torch.manual_seed(settings.seed)
-        self.network = build(settings.architecture)
-        self.average = build(settings.architecture)
-        self.average.load_state_dict(self.network.state_dict())
-        self.average.eval()
-        self.grid = grid_of(self.network)()
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
-        )
-        self.simulator = SpectrumSimulator(table, recipe, settings.seed)
-        held_out = SpectrumSimulator(table, recipe, VALIDATION_SEED)
-        self.validation = held_out.batch(settings.validation)
-        self.seen = 0
+        self.steps = 0
         self.elapsed_s = 0.0
-        self.history: list[dict[str, float]] = []
+
+    @property
+    def seen(self) -> int:
+        """Simulated spectra of this run."""
+        return self.steps * self.settings.batch
 
     @property
     def progress(self) -> float:
@@ -77,145 +108,169 @@ class Trainer:
         done = self.seen / self.settings.spectra
         return min(1.0, max(done, self.elapsed_s / 60 / self.settings.minutes))
 
-    def run(
-        self, checkpoint: Path, measured: Callable[[nn.Module], dict[str, float]] | None = None
-    ) -> None:
-        """Train until the budget is spent; save to ``checkpoint`` at every check and at the end.
+    def run(self, checkpoints: Sequence[Path], measured: Check | None = None) -> None:
+        """Train until the budget is spent; save at every check and at the end.
 
-        ``measured`` scores the averaged network on measured spectra for the log; it never reaches
-        the weights.
+        ``checkpoints`` has one path for every member. ``measured`` scores the averaged networks on
+        measured spectra for the log; it never reaches the weights.
         """
         last_log = last_check = time.monotonic()
-        loss_sum, steps, seen_then = 0.0, 0, self.seen
+        losses, steps, seen_then = np.zeros(len(self.learners)), 0, self.seen
         while self.progress < 1.0:
             begin = time.monotonic()
-            loss_sum += self._step()
+            losses += self._step()
             steps += 1
             now = time.monotonic()
             self.elapsed_s += now - begin
             if now - last_log >= self.settings.log_seconds:
                 rate = (self.seen - seen_then) / (now - last_log)
-                log.info(
-                    "%s %s %d spectra  loss %.4f  %.0f spectra/s",
-                    self.settings.architecture,
-                    _bar(self.progress),
-                    self.seen,
-                    loss_sum / steps,
-                    rate,
-                )
-                last_log, loss_sum, steps, seen_then = now, 0.0, 0, self.seen
+                mean = " ".join(f"{loss:.4f}" for loss in losses / steps)
+                bar = _bar(self.progress)
+                log.info("%s %d spectra  loss %s  %.0f spectra/s", bar, self.seen, mean, rate)
+                last_log, losses, steps, seen_then = now, 0.0 * losses, 0, self.seen
             if now - last_check >= self.settings.check_seconds or self.progress >= 1.0:
                 self.check(measured)
-                self.save(checkpoint)
+                self.save(checkpoints)
                 last_check = time.monotonic()
 
-    def check(self, measured: Callable[[nn.Module], dict[str, float]] | None) -> dict[str, float]:
-        """Score the averaged network on simulated (and measured) spectra, and log it."""
-        probability = self.predict_validation()
-        truth = self.validation.present.numpy() > 0
-        known = self.validation.known.numpy() > 0
-        threshold = balanced_threshold(probability, truth, known)
-        result = {"spectra": float(self.seen), "threshold": threshold}
-        result |= scores(probability, truth, threshold, known).as_dict()
-        if measured is not None:
-            result |= {f"measured_{key}": value for key, value in measured(self.average).items()}
-        self.history.append(result)
-        log.info("check %s", "  ".join(f"{key} {value:.3f}" for key, value in result.items()))
-        return result
+    def check(self, measured: Check | None) -> list[dict[str, float]]:
+        """Score the averaged networks on simulated (and measured) spectra, and log it.
 
-    @torch.no_grad()
-    def predict_validation(self) -> np.ndarray:
-        """Probabilities [spectrum, 80] of the averaged network on the simulated validation set."""
-        parts = [
-            torch.sigmoid(self.average(self._features(self.validation, slice(at, at + 128))))
-            for at in range(0, self.settings.validation, 128)
-        ]
-        return torch.cat(parts).numpy()
+        One row for every member, then one for all of them together if there are several.
+        """
+        logits = [self._logits(learner, self.validation) for learner in self.learners]
+        negative = [self._logits(learner, self.negatives) for learner in self.learners]
+        networks = [[learner.average] for learner in self.learners]
+        names = [learner.settings.architecture for learner in self.learners]
+        if len(self.learners) > 1:
+            names.append("together")
+            networks.append([learner.average for learner in self.learners])
+            least = min(part.shape[1] for part in logits)
+            for parts in (logits, negative):
+                parts.append(torch.stack([part[:, :least] for part in parts]).mean(0))
+        rows = []
+        for name, nets, real, none in zip(names, networks, logits, negative, strict=True):
+            result = self._scores(real, none)
+            if measured is not None:
+                result |= {f"measured_{key}": value for key, value in measured(nets).items()}
+            rows.append({"spectra": float(self.seen)} | result)
+            text = "  ".join(f"{key} {value:.3f}" for key, value in result.items())
+            log.info("check %s %s", name, text)
+        for learner, row in zip(self.learners, rows, strict=False):
+            learner.history.append(row)
+            learner.schedule.checked(row["rmse"])
+        return rows
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint; the old one is replaced only when the new one is complete."""
-        state = {
-            "format": CHECKPOINT_FORMAT,
-            "settings": dataclasses.asdict(self.settings),
+    def predict_validation(self) -> list[NDArray[np.float32]]:
+        """Probabilities [spectrum, 80] of every averaged network on the simulated spectra."""
+        logits = [self._logits(learner, self.validation) for learner in self.learners]
+        return [_probability(part) for part in logits]
+
+    def save(self, checkpoints: Sequence[Path]) -> None:
+        """Write a checkpoint a member; old ones are replaced when all new ones are complete."""
+        run = {
+            "run": dataclasses.asdict(self.settings),
             "recipe": dataclasses.asdict(self.recipe),
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
             "generator": self.simulator.draw.generator.get_state(),
             "torch": torch.get_rng_state(),
-            "seen": self.seen,
+            "steps": self.steps,
             "elapsed_s": self.elapsed_s,
-            "history": self.history,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(path)
+        parts = [path.with_suffix(".part") for path in checkpoints]
+        for learner, path, part in zip(self.learners, checkpoints, parts, strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(learner.state() | run, part)
+        for path, part in zip(checkpoints, parts, strict=True):
+            part.replace(path)
 
-    def load(self, path: Path) -> None:
-        """Continue from a checkpoint of the same architecture."""
-        state = read_checkpoint(path)
-        architecture = state["settings"]["architecture"]
-        if architecture != self.settings.architecture:
-            raise ValueError(
-                f"{path}: expected a checkpoint of {self.settings.architecture}, got {architecture}"
-            )
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.simulator.draw.generator.set_state(state["generator"])
-        torch.set_rng_state(state["torch"])
-        self.seen = int(state["seen"])
-        self.elapsed_s = float(state["elapsed_s"])
-        self.history = list(state["history"])
+    def load(self, checkpoints: Sequence[Path]) -> None:
+        """Continue from checkpoints of the same members; ValueError if they do not belong to one
 
-    def _features(self, spectra: LabelledSpectra, part: slice) -> Tensor:
-        features: Tensor = self.grid(
-            spectra.counts[part], spectra.offset_ev[part], spectra.scale_ev[part]
-        )
-        return features
+        moment of one run.
+        """
+        states = [read_checkpoint(path) for path in checkpoints]
+        steps = [int(state["steps"]) for state in states]
+        if len(set(steps)) > 1:
+            raise ValueError(f"expected checkpoints of one moment, got those after {steps} steps")
+        for learner, state, path in zip(self.learners, states, checkpoints, strict=True):
+            learner.restore(state, path)
+        self.simulator.draw.generator.set_state(states[0]["generator"])
+        torch.set_rng_state(states[0]["torch"])
+        self.steps = steps[0]
+        self.elapsed_s = float(states[0]["elapsed_s"])
 
-    def _step(self) -> float:
+    def _device(self) -> contextlib.AbstractContextManager[object]:
+        """New tensors are made on the device; no detour through torch's dispatch on a CPU."""
+        device = torch.device(self.settings.device)
+        return contextlib.nullcontext() if device.type == "cpu" else device
+
+    def _step(self) -> list[float]:
+        """One batch; the loss of every member, 0 of those that leave it out."""
         settings = self.settings
-        spectra = self.simulator.batch(settings.batch)
-        with torch.no_grad():
-            features = self._features(spectra, slice(None))
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * self._schedule()
-        self.network.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-            logits = self.network(features)
-        loss = identification_loss(
-            logits.float(), spectra.present, spectra.known, settings.soft_f1_weight
-        )
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimizer.step()
-        self.seen += settings.batch
-        # The averaging time grows with the run, so that early checks are not held back.
-        keep = 1 - settings.batch / min(settings.ema_spectra, 1000 + self.seen / 10)
-        with torch.no_grad():
-            for mean, new in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(new, 1 - keep)
-            # What a batch normalisation has seen belongs to the averaged weights too.
-            for held, now in zip(self.average.buffers(), self.network.buffers(), strict=True):
-                if held.is_floating_point():
-                    held.lerp_(now, 1 - keep)
-        return float(loss.detach())
+        progress = self.progress
+        with self._device(), torch.no_grad():
+            spectra = self.simulator.batch(settings.batch)
+            spectra, unlike = spoiled(spectra, self.recipe.negative_chance, self.simulator.draw)
+            inputs = spectra.counts, spectra.offset_ev, spectra.scale_ev
+            features = {kind: grid(*inputs) for kind, grid in self.grids.items()}
+            lectures = [teacher(features[grid_of(teacher)]) for teacher in self.teachers]
+        turn = [self.steps % learner.settings.every == 0 for learner in self.learners]
+        logits = [
+            learner.forward(features[learner.grid], settings.bfloat16) if due else None
+            for learner, due in zip(self.learners, turn, strict=True)
+        ]
+        for learner, made in zip(self.learners, logits, strict=True):
+            if learner.settings.teaches and made is not None:
+                lectures.append(made.detach())
+        lesson = _lesson(spectra, unlike, lectures, settings)
+        self.steps += 1
+        return [
+            0.0 if made is None else learner.learn(made, lesson, progress, settings.ema_spectra)
+            for learner, made in zip(self.learners, logits, strict=True)
+        ]
 
-    def _schedule(self) -> float:
-        """Linear warm-up, then a cosine to 1 % of the learning rate."""
-        warm = min(1.0, (self.seen + 1) / self.settings.warmup_spectra)
-        return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.progress)))
+    @torch.no_grad()
+    def _logits(self, learner: Learner, spectra: LabelledSpectra) -> Tensor:
+        grid = self.grids[learner.grid]
+        parts = []
+        for at in range(0, len(spectra.counts), _AT_ONCE):
+            part = slice(at, at + _AT_ONCE)
+            features = grid(spectra.counts[part], spectra.offset_ev[part], spectra.scale_ev[part])
+            parts.append(learner.average(features))
+        return torch.cat(parts).cpu()
+
+    def _scores(self, real: Tensor, negative: Tensor) -> dict[str, float]:
+        truth = self.validation.present.cpu().numpy() > 0
+        known = self.validation.known.cpu().numpy() > 0
+        probability = _probability(real)
+        threshold = balanced_threshold(probability, truth, known)
+        result = {"threshold": threshold}
+        result |= scores(probability, truth, threshold, known).as_dict()
+        claiming = (_probability(negative) >= threshold).any(1)
+        result["negative_claiming"] = float(claiming.mean())
+        if real.shape[1] == LABELS:
+            result["negative_unlike"] = float((negative[:, -1] > 0).float().mean())
+            result["real_unlike"] = float((real[:, -1] > 0).float().mean())
+        return result
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without running any code it may hold; ValueError if it is not one."""
-    state = torch.load(path, weights_only=True)
-    if not isinstance(state, dict) or state.get("format") != CHECKPOINT_FORMAT:
-        raise ValueError(f"{path}: expected a checkpoint of format {CHECKPOINT_FORMAT}")
-    return state
+def _lesson(
+    spectra: LabelledSpectra, unlike: Tensor, lectures: Sequence[Tensor], settings: Settings
+) -> Lesson:
+    present = torch.cat([spectra.present, unlike[:, None]], 1)
+    known = torch.cat([spectra.known, torch.ones_like(unlike)[:, None]], 1)
+    taught = None
+    if lectures:
+        mean = torch.stack([item[:, :ELEMENT_COUNT] for item in lectures]).mean(0)
+        # What is no spectrum is known for certain, and an old teacher does not know it.
+        held = torch.where(unlike[:, None] > 0, spectra.present, torch.sigmoid(mean))
+        taught = torch.cat([held, unlike[:, None]], 1)
+    return Lesson(present, known, taught, settings.taught_share, settings.soft_f1_weight)
+
+
+def _probability(logits: Tensor) -> NDArray[np.float32]:
+    result: NDArray[np.float32] = torch.sigmoid(logits[:, :ELEMENT_COUNT]).numpy()
+    return result
 
 
 def _bar(progress: float, width: int = 20) -> str:

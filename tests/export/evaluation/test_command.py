@@ -8,7 +8,7 @@ from zeroloss.models import load_package
 from zeroloss.models.store import builtin_folder
 from zeroloss_export.cli import TEST_SEED, main
 from zeroloss_export.physics.cross_section_table import CrossSectionTable
-from zeroloss_export.training.trainer import VALIDATION_SEED, Settings
+from zeroloss_export.training.trainer import VALIDATION_SEED, LearnerSettings
 
 PACKAGE = builtin_folder() / "elements"
 
@@ -43,4 +43,4 @@ def test_a_file_gets_the_scores_alone(table: CrossSectionTable, tmp_path: Path) 
 
 def test_test_spectra_are_neither_for_training_nor_for_validation() -> None:
     assert TEST_SEED != VALIDATION_SEED
-    assert Settings().seed < VALIDATION_SEED < TEST_SEED
+    assert LearnerSettings().seed < VALIDATION_SEED < TEST_SEED

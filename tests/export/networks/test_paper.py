@@ -24,7 +24,7 @@ from zeroloss_export.package import export_graph, load_member, onnx_predictor
 from zeroloss_export.physics.cross_section_table import CrossSectionTable
 from zeroloss_export.simulate.recipe import Recipe
 from zeroloss_export.training.loss import identification_loss
-from zeroloss_export.training.trainer import Settings, Trainer
+from zeroloss_export.training.trainer import LearnerSettings, Settings, Trainer
 
 MILLIONS = {
     "paper_mlp": 56,
@@ -166,12 +166,11 @@ def test_the_trainer_saves_and_loads_what_batch_normalisation_has_seen(
     table: CrossSectionTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(ARCHITECTURES, "small_unet", SMALL["paper_unet"])
-    settings = Settings(
-        "small_unet", spectra=32, batch=8, validation=8, warmup_spectra=8, bfloat16=False
-    )
-    trainer = Trainer(settings, Recipe(), table)
-    trainer.run(tmp_path / "unet.pt")
-    seen = {key: value for key, value in trainer.average.named_buffers() if "running" in key}
+    settings = Settings(spectra=32, batch=8, validation=8, warmup_spectra=8)
+    trainer = Trainer(settings, [LearnerSettings("small_unet")], Recipe(), table)
+    trainer.run([tmp_path / "unet.pt"])
+    average = trainer.learners[0].average
+    seen = {key: value for key, value in average.named_buffers() if "running" in key}
     assert all(
         not torch.equal(value, torch.full_like(value, float("var" in key)))
         for key, value in seen.items()
@@ -184,11 +183,12 @@ def test_the_trainer_saves_and_loads_what_batch_normalisation_has_seen(
 
 @torch.no_grad()
 def test_a_full_size_vision_transformer_is_trained_by_the_trainer(table: CrossSectionTable) -> None:
-    settings = Settings("paper_vit", spectra=2, batch=2, validation=2, warmup_spectra=1)
-    trainer = Trainer(settings, Recipe(), table)
-    before = trainer.network.get_parameter("head.weight").clone()
+    settings = Settings(spectra=2, batch=2, validation=2, warmup_spectra=1)
+    trainer = Trainer(settings, [LearnerSettings("paper_vit")], Recipe(), table)
+    network = trainer.learners[0].network
+    before = network.get_parameter("head.weight").clone()
     with torch.enable_grad():
-        loss = trainer._step()
+        loss = trainer._step()[0]
     assert 0 < loss < 5
-    assert not torch.equal(before, trainer.network.get_parameter("head.weight"))
-    assert trainer.predict_validation().shape == (2, 80)
+    assert not torch.equal(before, network.get_parameter("head.weight"))
+    assert trainer.predict_validation()[0].shape == (2, 80)

@@ -33,3 +33,13 @@ def test_soft_f1_rewards_confidence() -> None:
         return float(with_it - identification_loss(logits, present, known, 0.0))
 
     assert soft_part(unsure) > soft_part(sure) > 0
+
+
+def test_a_teacher_is_the_target_of_the_entropy() -> None:
+    logits = torch.zeros(1, 2)
+    present, known = torch.tensor([[1.0, 0.0]]), torch.ones(1, 2)
+    taught = torch.tensor([[0.5, 0.5]])
+    logits.requires_grad_()
+    torch.autograd.backward(identification_loss(logits, present, known, 0.0, taught))
+    assert logits.grad is not None
+    assert float(logits.grad.abs().max()) < 1e-7
