@@ -72,6 +72,20 @@ def test_of_a_parameter_that_is_set_twice_the_later_counts() -> None:
     assert settings(config.models.set) == {"a": {"b": 3.0}, "c": {"b_2": -25.0}}
 
 
+def test_labels_are_set_with_commas_between_them() -> None:
+    config = parse("--set", "fit.elements=Mn, O", "--set", "fit.ratio=2", "--set", "b.c=In")
+    assert settings(config.models.set) == {
+        "fit": {"elements": ("Mn", "O"), "ratio": 2.0},
+        "b": {"c": ("In",)},
+    }
+
+
+@pytest.mark.parametrize("text", ["a.b=", "a.b=nan", "a.b=inf", "a=1", "a.b=O,", "a.b=O,,N", "b"])
+def test_what_sets_nothing_is_told(text: str) -> None:
+    with pytest.raises(ConfigError, match="the value a number, or labels with commas"):
+        parse("--set", text)
+
+
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read"):
         parse("--config", str(tmp_path / "none.toml"))

@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 from tests.models.conftest import parse_graph
 
-from support.packages import make_masked_package, make_package, replace_graph
+from support.packages import (
+    make_masked_package,
+    make_package,
+    make_selected_package,
+    replace_graph,
+)
+from support.packages.selected import SELECTED_GRAPH
 from zeroloss.models import InferenceError, ModelSession, load_package
 from zeroloss.models.check import try_out
 
@@ -127,3 +133,30 @@ def test_a_faulty_graph_is_told(
     session = open_graph(START + body.replace(") ", ")\n") + "\nspread = Expand (half, size)")
     with pytest.raises(InferenceError, match=expected):
         try_out(session, 333)
+
+
+def test_a_package_is_tried_with_several_choices_and_without_the_low_loss(tmp_path: Path) -> None:
+    session = ModelSession(load_package(make_selected_package(tmp_path / "whole")))
+    assert try_out(session, 400).company == 0
+    folder = make_selected_package(tmp_path / "blind", changes={"outputs.1.reason": None})
+    with pytest.raises(InferenceError, match=r"density: .* values are not finite for plain"):
+        try_out(ModelSession(load_package(folder)), 400)
+
+
+def test_a_graph_that_answers_for_one_choice_only_is_told(tmp_path: Path) -> None:
+    parser = pytest.importorskip("onnx.parser", reason="needs the package onnx")
+    # Nothing where the first label alone is chosen.
+    text = SELECTED_GRAPH.replace(
+        "signal = ReduceSum <keepdims = 0> (products, axis_2)",
+        """
+        every = Constant <value_ints = [0]> ()
+        highest = ReduceMax <keepdims = 0> (selection, every)
+        dull = Equal (highest, zero)
+        all_signal = ReduceSum <keepdims = 0> (products, axis_2)
+        signal = Where (dull, nan, all_signal)
+        """,
+    )
+    folder = make_selected_package(tmp_path)
+    replace_graph(folder, parser.parse_model(text))
+    with pytest.raises(InferenceError, match=r"falling spectra and the selection \[0\]"):
+        try_out(ModelSession(load_package(folder)), 400)

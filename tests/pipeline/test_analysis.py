@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.packages import make_masked_package, make_package
+from support.packages import make_masked_package, make_package, make_selected_package
 from support.streams import make_start
 from zeroloss.models import ModelSession, load_package
 from zeroloss.pipeline import choose_analyses
@@ -83,3 +84,58 @@ def test_a_plain_method_makes_room_for_one_that_shifts_the_axis(tmp_path: Path) 
     assert names(sessions[0]) == ["plain"]
     assert names(*sessions) == ["trained"]
     assert names(*sessions, named=("plain", "trained")) == ["plain", "trained"]
+
+
+WIDE = EnergyRange(name="wide", offset_ev=-20.0, scale_ev=1.0, size=1024)
+CHOSEN = {"selected": {"elements": ("Mn", "O")}}
+
+
+def selected(folder: Path, **changes: Any) -> ModelSession:
+    dotted = {key.replace("__", "."): value for key, value in changes.items()}
+    return ModelSession(load_package(make_selected_package(folder, changes=dotted)))
+
+
+def test_a_model_with_a_selection_takes_part_where_something_was_chosen(tmp_path: Path) -> None:
+    start = make_start(ScanPlan(shape=(2, 2)), ranges=(CORE, LOW))
+    session = selected(tmp_path)
+    assert choose_analyses(start, [session]) == []
+    assert choose_analyses(start, [session], {"selected": {"exposure_ratio": 2.0}}) == []
+    (analysis,) = choose_analyses(start, [session], CHOSEN)
+    assert analysis.selection == (5, 6)
+    assert analysis.outputs[0].labels == ("O", "Mn")
+    assert analysis.info.outputs[0].shape == (2,)
+    assert (analysis.handed_names, analysis.info.low_loss_range) == (
+        ("core_loss", "low_loss"),
+        "low_loss",
+    )
+
+
+@pytest.mark.parametrize(
+    ("ranges", "changes", "expected"),
+    [
+        ((CORE, LOW), {}, "low_loss"),
+        ((LOW, CORE, WIDE), {}, "wide"),
+        ((WIDE, LOW, CORE), {"takes__max_channels": 1023}, None),
+        ((CORE,), {}, None),
+        # The model's own range is not beside it, whatever it holds.
+        ((LOW,), {}, None),
+        ((CORE, replace(LOW, offset_ev=1.0, size=200)), {}, None),
+        ((CORE, replace(LOW, offset_ev=-600.0)), {}, None),
+    ],
+)
+def test_the_range_beside_holds_the_zero_loss(
+    tmp_path: Path,
+    ranges: tuple[EnergyRange, ...],
+    changes: dict[str, Any],
+    expected: str | None,
+) -> None:
+    start = make_start(ScanPlan(shape=(2, 2)), ranges=ranges)
+    (analysis,) = choose_analyses(start, [selected(tmp_path, **changes)], CHOSEN)
+    assert analysis.range == (CORE if CORE in ranges else LOW)
+    assert analysis.info.low_loss_range == expected
+
+
+def test_a_model_that_does_not_take_the_low_loss_is_not_given_it(tmp_path: Path) -> None:
+    start = make_start(ScanPlan(shape=(2, 2)), ranges=(CORE, LOW))
+    (analysis,) = choose_analyses(start, [session(tmp_path, {})])
+    assert (analysis.low_loss, analysis.handed_names) == (None, ("core_loss",))

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support.packages import expected_masked, make_masked_package, make_package, replace_graph
+from support.packages import (
+    expected_masked,
+    expected_selected,
+    make_masked_package,
+    make_package,
+    make_selected_package,
+    replace_graph,
+)
 from support.streams import ELEMENTS, counts_at, make_start
 from zeroloss.models import ModelSession, load_package
 from zeroloss.pipeline import Analysis
@@ -236,3 +243,63 @@ def test_a_package_of_spectra_alone_leaves_the_pixel_to_the_others(tmp_path: Pat
     answers = RunModels("r", [analysis]).answer(Handed({"core_loss": counts}))
     assert answers.layers == {}
     assert np.flatnonzero(~answers.answered).tolist() == [1]
+
+
+def selected(folder: Path, **parameters: float) -> Analysis:
+    """A model of oxygen and manganese on the core loss, with the low loss beside it."""
+    session = ModelSession(load_package(make_selected_package(folder)))
+    return Analysis(session, CORE, parameters, (5, 6), LOW)
+
+
+def test_the_low_loss_of_the_same_pixel_is_handed_over_on_the_moved_axis(tmp_path: Path) -> None:
+    shifting = masked(tmp_path, name="zero", outputs__2__shifts_axis=True)
+    models = RunModels("r", [selected(tmp_path, exposure_ratio=4.0), shifting])
+    low, core = low_counts(), core_counts()
+    low[2] = np.nan
+    low[5, :9] = -30
+    low[7, 3] = np.nan
+    answers = models.answer(Handed({"low_loss": low, "core_loss": core}))
+    shift = np.nan_to_num(expected_masked(np.where(low < 0, np.nan, low), -10.0, 0.25)["peak"])
+    shift[2] = 0.0
+    assert len(set(shift.tolist())) > 4
+    expected = expected_selected(
+        core, 100.0 - shift, 1.0, ["O", "Mn"], low_loss=(low, -10 - shift, 0.25), exposure_ratio=4
+    )
+    assert {0.0, 1.0} == set(expected["why"].tolist())
+    for name, values in expected.items():
+        np.testing.assert_allclose(answers.layers[f"selected/{name}"], values, rtol=1e-5)
+    assert answers.answered.all()
+    # The model of the zero loss sees its range as it was announced, and without negative counts.
+    assert models.takes_negative("low_loss") is False
+    assert RunModels("r", [selected(tmp_path / "b")]).takes_negative("low_loss")
+    assert (models.range_names, models.handed_names) == (
+        {"core_loss", "low_loss"},
+        {"core_loss", "low_loss"},
+    )
+
+
+def test_without_a_model_of_the_zero_loss_nothing_is_moved(tmp_path: Path) -> None:
+    models = RunModels("r", [selected(tmp_path, exposure_ratio=4.0)])
+    low, core = low_counts(), core_counts()
+    answers = models.answer(Handed({"low_loss": low, "core_loss": core}))
+    expected = expected_selected(
+        core, 100.0, 1.0, ["O", "Mn"], low_loss=(low, -10.0, 0.25), exposure_ratio=4
+    )
+    for name, values in expected.items():
+        np.testing.assert_allclose(answers.layers[f"selected/{name}"], values, rtol=1e-5)
+    assert models.range_names == {"core_loss"}
+    assert models.handed_names == {"core_loss", "low_loss"}
+
+
+def test_a_low_loss_that_is_the_sum_of_other_spectra_is_none(tmp_path: Path) -> None:
+    models = RunModels("r", [selected(tmp_path, exposure_ratio=4.0)])
+    counts = {"low_loss": low_counts(), "core_loss": core_counts()}
+    same = np.full(N, 3)
+    fewer = np.where(np.arange(N) < 4, 2, same)
+    answers = models.answer(Handed(counts, {"low_loss": fewer, "core_loss": same}))
+    whole = models.answer(Handed(counts, {"low_loss": same, "core_loss": same}))
+    assert answers.layers["selected/why"].tolist() == [1.0] * 4 + [0.0] * 8
+    for name in ("signal", "density"):
+        found, expected = (item.layers[f"selected/{name}"] for item in (answers, whole))
+        np.testing.assert_array_equal(found[4:], expected[4:])
+    assert np.isnan(answers.layers["selected/density"][:4]).all()

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from support.packages import (
     expected_dielectric,
     expected_masked,
+    expected_selected,
     make_dielectric_package,
     make_masked_package,
     make_package,
+    make_selected_package,
 )
 from support.streams import ELEMENTS, T0_NS, counts_at, make_blocks, make_start
 from zeroloss.maps import Closing
@@ -70,6 +72,11 @@ class RecordedStream:
 
     def __exit__(self, *_: object) -> None:
         self.recorder.close()
+
+
+def block_of(start: RunStart, counts: dict[str, np.ndarray]) -> SpectraBlock:
+    """The first spectra of a run."""
+    return SpectraBlock(run=start.run, seq=1, t_ns=1, schema=start.schema, first=0, counts=counts)
 
 
 def request(*what: str, **where: Any) -> Request:
@@ -266,16 +273,7 @@ def test_masks_are_those_of_the_model(tmp_path: Path) -> None:
     counts[0, 3], counts[1, 5], counts[2, 7] = -900.0, np.nan, np.inf
     counts[3] = np.nan
     with RecordedStream(tmp_path, start, [Analysis(session, LOW)]) as stream:
-        stream.feed(
-            SpectraBlock(
-                run=start.run,
-                seq=1,
-                t_ns=1,
-                schema=start.schema,
-                first=0,
-                counts={"low_loss": counts},
-            )
-        )
+        stream.feed(block_of(start, {"low_loss": counts}))
         answer = answered(
             stream.run,
             *("raw/low_loss", "masked/mean", "masked/reason", "masked/curves"),
@@ -311,14 +309,7 @@ def test_a_sum_without_a_common_valid_channel_has_no_answer_of_a_model(
     start = make_start(PLAN, dtype="float32")
     counts = counts_at([0, 1], dtype="float32")
     counts[0, ::2], counts[1, 1::2] = np.nan, np.nan
-    block = SpectraBlock(
-        run=start.run,
-        seq=1,
-        t_ns=1,
-        schema=start.schema,
-        first=0,
-        counts={"core_loss": counts},
-    )
+    block = block_of(start, {"core_loss": counts})
     with RecordedStream(tmp_path, start, [Analysis(tiny.session, start.ranges[0])]) as stream:
         stream.feed(block)
         assert np.isnan(answered(stream.run, pixels=[0, 1]).arrays["raw/core_loss"]).all()
@@ -340,14 +331,7 @@ def test_the_axis_is_moved_as_on_the_maps(tmp_path: Path, tiny: Analysis, dark: 
     core = counts_at([0, 1])
     with RecordedStream(tmp_path, start, [tiny, zero]) as stream:
         run = stream.run
-        block = SpectraBlock(
-            run=start.run,
-            seq=1,
-            t_ns=1,
-            schema=start.schema,
-            first=0,
-            counts={"core_loss": core, "low_loss": low},
-        )
+        block = block_of(start, {"core_loss": core, "low_loss": low})
         works = run.receive(block, 1, stream.recorder.write(encode(block), 1))
         run.process(works)
         for pixel in (0, 1):
@@ -434,16 +418,7 @@ def test_parameters_of_a_request_count_before_those_of_the_run(tmp_path: Path) -
     names = ("optics/eps_real", "optics/thickness_nm")
     with RecordedStream(tmp_path / "recordings", start, [optics]) as stream:
         run = stream.run
-        stream.feed(
-            SpectraBlock(
-                run=start.run,
-                seq=1,
-                t_ns=1,
-                schema=start.schema,
-                first=0,
-                counts={"low_loss": counts},
-            )
-        )
+        stream.feed(block_of(start, {"low_loss": counts}))
         for asked in ({}, {"optics.beam_kev": 60.0}, {"optics.collection_mrad": 5.0}):
             used = told | {key.partition(".")[2]: value for key, value in asked.items()}
             answer = answered(run, *names, rows=(1, 3), parameters=asked)
@@ -459,3 +434,59 @@ def test_parameters_of_a_request_count_before_those_of_the_run(tmp_path: Path) -
             ("optics.beam_kev", 1.0, "beam_kev = 1 keV, expected 20 to 400 keV"),
         ):
             assert sentence in refused(run, *names, parameters={key: value})
+
+
+def selected(folder: Path, core: EnergyRange) -> Analysis:
+    """A model of oxygen and manganese on the core loss, with the low loss beside it."""
+    session = ModelSession(load_package(make_selected_package(folder)))
+    return Analysis(session, core, {"exposure_ratio": 4.0}, (5, 6), LOW)
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_a_region_is_summed_with_its_low_loss_beside(tmp_path: Path, passes: int) -> None:
+    core_range = make_start(PLAN).ranges[0]
+    start = make_start(ScanPlan(shape=(4, 8), passes=passes), ranges=(core_range, LOW))
+    package = make_masked_package(
+        tmp_path / "models", name="zero", changes={"outputs.2.shifts_axis": True}
+    )
+    zero = Analysis(ModelSession(load_package(package)), LOW)
+    core = counts_at(range(passes * 32))
+    low = np.random.default_rng(9).poisson(30.0, (passes * 32, LOW.size)).astype(np.float32)
+    low[:, 46] += 900
+    low[9] = np.nan
+    analyses = [selected(tmp_path / "models", core_range), zero]
+    names = ("selected/signal", "selected/density", "selected/why")
+    with RecordedStream(tmp_path, start, analyses, sum_passes_bytes=1 << 30) as stream:
+        run = stream.run
+        block = block_of(start, {"core_loss": core, "low_loss": low})
+        run.process(run.receive(block, 1, stream.recorder.write(encode(block), 1)))
+        assert (run.sums is None) == (passes == 1)
+        # Pixel 9 has lost the low loss of its first pass: its region knows nothing per count.
+        for where, whole in (({"rows": (2, 4)}, True), ({"rows": (1, 2)}, False)):
+            answer = answered(run, *names, **where)
+            first, last = (8 * row for row in where["rows"])
+            at = [one * 32 + pixel for one in range(passes) for pixel in range(first, last)]
+            expected = expected_selected(
+                core[at].sum(axis=0)[None],
+                100.0 - 1.5,
+                1.0,
+                ["O", "Mn"],
+                low_loss=(low[at].sum(axis=0)[None], -10.0 - 1.5, 0.25) if whole else None,
+                exposure_ratio=4.0,
+            )
+            for name in names:
+                values = expected[name.partition("/")[2]][0]
+                np.testing.assert_allclose(answer.arrays[name], values, rtol=1e-5, err_msg=name)
+        assert (answer.infos[0].labels, answer.infos[0].kind) == (("O", "Mn"), "scalar")
+        one = answered(run, *names, pixels=[20])
+        for name in names:
+            on_map = run.store.layer(name).reshape(32, -1)[20]
+            np.testing.assert_array_equal(one.arrays[name].ravel(), on_map)
+        assert np.isnan(run.store.layer("selected/density").reshape(32, -1)[9]).all()
+        assert run.store.layer("selected/why").ravel()[9] == 1
+        assert "has no parameter element; it has exposure_ratio, elements" in refused(
+            run, *names, rows=(0, 1), parameters={"selected.element": 1.0}
+        )
+        assert "elements = 1: there is no 1, expected 1 to 3 different of B" in refused(
+            run, *names, rows=(0, 1), parameters={"selected.elements": 1.0}
+        )

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from support.daemons import poll_until
-from support.packages import make_dielectric_package, put_package
+from support.packages import make_dielectric_package, make_selected_package, put_package
 from zeroloss.config import Models
 from zeroloss.models import (
     ModelSession,
@@ -302,3 +302,54 @@ def test_values_for_a_package_that_is_waited_for_wait_with_it(tmp_path: Path, wa
     assert watched.health["models_awaited"] == ["optics"]
     made = make_dielectric_package(tmp_path)
     watched.wait_for(optics=load_package(made).sha256)
+
+
+def test_a_package_with_a_selection_runs_where_something_is_chosen(
+    tmp_path: Path, watch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    sha256 = load_package(make_selected_package(tmp_path)).sha256
+    assert sha256 not in watch(tmp_path, use=()).hashes.values()
+    assert caplog.text == ""
+    named = watch(tmp_path, use=("selected",))
+    assert (named.hashes, named.health["models_awaited"]) == ({}, [])
+    assert "takes part in no run without --set selected.elements=B,C" in caplog.text
+    chosen = watch(tmp_path, use=(), given=("selected.elements=Mn,O",))
+    assert chosen.hashes["selected"] == sha256
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "sentence"),
+    [
+        ("elements=Mn,Xy", ParameterError, "there is no Xy, expected 1 to 3 different of B, C,"),
+        ("elements=B,C,N,O", ParameterError, "these are 4, expected 1 to 3 different"),
+        ("elements=2", ParameterError, "there is no 2, expected"),
+        ("exposure_ratio=2", ModelChoiceError, "runs only where something is selected: --set sel"),
+    ],
+)
+def test_what_cannot_be_chosen_is_an_error_at_the_start(
+    tmp_path: Path, watch: Any, given: str, error: type[Exception], sentence: str
+) -> None:
+    make_selected_package(tmp_path)
+    with pytest.raises(error) as caught:
+        watch(tmp_path, use=(), given=(f"selected.{given}",))
+    assert sentence in str(caught.value)
+
+
+def test_a_renewed_package_without_a_chosen_label_takes_no_place(
+    tmp_path: Path, watch: Any
+) -> None:
+    made = load_package(make_selected_package(tmp_path))
+    watched = watch(tmp_path, use=("selected",), given=("selected.elements=La,O",))
+    selection = made.manifest.takes.selection
+    assert selection is not None
+    for labels in (("C", "O", "Mn"), ("O", "C", "La")):
+        takes = made.manifest.takes.model_copy(
+            update={"selection": selection.model_copy(update={"labels": labels})}
+        )
+        newer = made.manifest.model_copy(update={"takes": takes})
+        save_package(tmp_path / "selected", newer, made.read_graph())
+        if "La" in labels:
+            watched.wait_for(selected=load_package(tmp_path / "selected").sha256)
+        else:
+            watched.wait_broken("there is no La, expected 1 to 3 different of C, O, Mn")
+            assert watched.hashes == {"selected": made.sha256}
