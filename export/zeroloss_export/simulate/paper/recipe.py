@@ -12,7 +12,8 @@ class PaperRecipe:
     """Ranges are (lowest, highest), both included; energies in eV, angles in mrad.
 
     Numbers of type int are drawn as whole numbers, as the table says. ``compounds`` is not in the
-    table: the share of charge-balanced compounds among the formulas, the rest being alloys.
+    table: the share of charge-balanced compounds among the formulas, the rest being alloys. Nor is
+    ``negative_chance``: the paper trains on no negative examples.
     """
 
     beam_kev: tuple[float, ...] = (60.0, 100.0, 200.0, 300.0)
@@ -37,6 +38,7 @@ class PaperRecipe:
     chemical_shift_ev: int = 5
     instrumental_shift_ev: int = 5
     compounds: float = 0.8
+    negative_chance: float = 0.0
 
     def changed(self, **values: Any) -> PaperRecipe:
         """A copy with some fields replaced; ValueError names an unknown field."""

@@ -11,6 +11,7 @@ them as zeros.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,12 +67,12 @@ class PaperSimulator:
     ) -> None:
         self.recipe = recipe
         self.device = torch.device(device)
+        self.draw = Draw(seed, self.device)
         # Formulas are drawn on the CPU, few numbers each; what follows on the device.
-        with torch.device("cpu"):
-            self.draw = Draw(seed)
+        with self._formulas():
             self.sampler = HeldSampler(paper_formulas(recipe, split), split)
             self.edges = PaperEdges(table, self.device)
-        with self.device:
+        with self._spectra():
             self.low_loss = PaperLowLoss(recipe)
             self.beams_kev = torch.tensor(recipe.beam_kev)
             self.amplitudes = torch.tensor(recipe.amplitude)
@@ -83,18 +84,28 @@ class PaperSimulator:
 
     def specimens(self, count: int, query: Tensor | None = None) -> Compositions:
         """Formulas of the split, around the atomic numbers ``query`` [count] if given."""
-        with torch.device("cpu"):
-            return self.sampler.sample(self.draw, count, query)
+        with self._formulas():
+            return self.sampler.sample(Draw(self._number()), count, query)
+
+    def _formulas(self) -> contextlib.AbstractContextManager[object]:
+        """Tensors are made on the CPU; there is nothing to say where all of them are."""
+        return contextlib.nullcontext() if self.device.type == "cpu" else torch.device("cpu")
+
+    def _spectra(self) -> contextlib.AbstractContextManager[object]:
+        # On the CPU the context would only cost time, a fifth of the whole.
+        return contextlib.nullcontext() if self.device.type == "cpu" else self.device
+
+    def _number(self) -> int:
+        return int(self.draw.integers(0, 1 << 62, 1))
 
     @torch.no_grad()
     def spectra_of(self, specimens: Compositions) -> PaperSpectra:
         """One spectrum of every specimen."""
-        # One number of the simulator's own decides all that a batch draws on its device.
-        draw = Draw(int(self.draw.integers(0, 1 << 62, 1)), self.device)
+        draw = Draw(self._number(), self.device)
         query = specimens.atomic_number.gather(1, specimens.query[:, None])[:, 0]
         inputs = (specimens.atomic_number, specimens.fraction, query)
         batches = [torch.split(item.to(self.device), _AT_ONCE) for item in inputs]
-        with self.device:
+        with self._spectra():
             parts = [self._some(a, b, c, draw) for a, b, c in zip(*batches, strict=True)]
         return parts[0] if len(parts) == 1 else _joined(parts)
 
