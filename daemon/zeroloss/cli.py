@@ -20,6 +20,7 @@ ORDER = (
     "replay",
     "map",
     "identify",
+    "quantify",
     "dielectric",
     "record",
     "microscope",

@@ -1,0 +1,326 @@
+"""The work of `zeroloss quantify`: read, choose the elements, run the model, keep its answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from zeroloss.config import Setting
+from zeroloss.models import ModelPackage, ModelSession, ModelStore, Provider, load_package
+from zeroloss.models.answers import stands
+from zeroloss.models.manifest import Manifest, Output
+from zeroloss.models.parameters import check_given
+from zeroloss.pipeline import Analysis, choose_analyses, mask_invalid
+from zeroloss.pipeline.answers import Handed, RunModels
+from zeroloss.recording.spectrum_files import (
+    SpectrumFile,
+    SpectrumFileError,
+    is_recording,
+    read_measurement,
+    read_spectrum_file,
+    run_start,
+)
+from zeroloss.scan import EnergyAxis
+from zeroloss.wire import EnergyRange, RunStart
+
+Floats = npt.NDArray[np.float32]
+
+SELECTION = "elements"
+FRACTION = "atomic_fraction"
+DENSITY = "areal_density"
+EXPOSURE_RATIO = "exposure_ratio"
+MICROSCOPE = ("beam_kev", "convergence_mrad", "collection_mrad")
+CHUNK = 512
+"""Spectra between two steps of the progress bar."""
+MOST_IDENTIFIED = 4096
+"""Pixels that are looked at to find the elements; of more, as many are taken evenly."""
+DETECT_SHARE = 0.01
+"""Of the pixels, in which an element must show (Annys et al., Sci. Rep. 13, 13724 (2023))."""
+
+
+class QuantifyError(ValueError):
+    """Something that was asked for cannot be done: one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantified:
+    """What the model answered: float32 [n, ...] by output for all pixels, [1, ...] for their sum.
+
+    `answered` [n] tells where a pixel had counts and the answer keeps the contract of the manifest.
+    """
+
+    start: RunStart
+    analysis: Analysis
+    pixels: Mapping[str, Floats]
+    summed: Mapping[str, Floats]
+    answered: npt.NDArray[np.bool_]
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """Of the model, all but spectra."""
+        return tuple(item for item in self.analysis.outputs if item.kind != "spectrum")
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Those that were chosen, in the order of the answers."""
+        return self.output(FRACTION).labels
+
+    def output(self, name: str) -> Output:
+        """The output of that name, of the chosen elements."""
+        return next(item for item in self.analysis.outputs if item.name == name)
+
+    def reasons(self, name: str) -> list[str]:
+        """Of every pixel, in words, why a value of this output is missing; also where none is."""
+        reason = self.output(name).reason
+        if reason is None:
+            return ["no answer"] * len(self.answered)
+        labels = self.output(reason).labels
+        return [
+            labels[int(code)] if np.isfinite(code) else "no answer" for code in self.pixels[reason]
+        ]
+
+
+def find_package(wanted: str, folders: Sequence[Path]) -> ModelPackage:
+    """The package of that name or in that folder; `QuantifyError` if it is no quantification."""
+    store = ModelStore(folders)
+    is_folder = wanted not in store.packages() and Path(wanted).is_dir()
+    package = load_package(Path(wanted)) if is_folder else store.get(wanted)
+    selection = package.manifest.takes.selection
+    told = {item.name for item in package.manifest.outputs if item.uncertainty is not None}
+    if selection is None or selection.name != SELECTION or FRACTION not in told:
+        raise QuantifyError(
+            f"the model {package.name} gives no {FRACTION} of chosen {SELECTION}: name a "
+            "quantification package with --package"
+        )
+    return package
+
+
+def read(path: Path, low_loss: Path | None) -> SpectrumFile:
+    """The spectra of a file or a recorded run, with a low loss of another file beside."""
+    if low_loss is None:
+        return read_measurement(path)
+    for item in (path, low_loss):
+        if is_recording(item):
+            raise SpectrumFileError(
+                f"{item.name}: a recording holds its low loss itself: give it without --low-loss"
+            )
+    file = read_spectrum_file(path, low_loss, names=("core_loss", "low_loss"))
+    axis = EnergyAxis.of_range(file.ranges[1])
+    if not axis.offset_ev <= 0 <= axis.end_ev:
+        raise SpectrumFileError(
+            f"{low_loss.name}: {axis.offset_ev:g} to {axis.end_ev:g} eV holds no zero-loss peak: "
+            "expected the low loss of the same pixels"
+        )
+    return file
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The elements of a file, the surest first, and what is to be said of how they were found."""
+
+    elements: tuple[str, ...]
+    note: str
+
+
+class Quantifier:
+    """A quantification package on a file, and what tells where the zero of its axes is."""
+
+    def __init__(
+        self,
+        file: SpectrumFile,
+        package: ModelPackage,
+        folders: Sequence[Path],
+        provider: Provider,
+    ) -> None:
+        self._file = file
+        self._provider: Provider = provider
+        self._start = run_start(file, t_ns=time.time_ns())
+        self._session = ModelSession(package, provider)
+        self._shifting = [
+            ModelSession(item, provider)
+            for item in ModelStore(folders).packages().values()
+            if item.manifest.shifts_axis is not None and not item.manifest.when_named
+        ]
+        self._counts = {
+            item.name: mask_invalid(file.counts[item.name], item.saturation, signed=True)[0]
+            for item in file.ranges
+        }
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the quantification package."""
+        return self._session.package.manifest
+
+    def looked_at(self) -> int:
+        """Pixels that `find` looks at."""
+        return min(self._file.pixels, MOST_IDENTIFIED)
+
+    def find(self, identifying: ModelPackage, advance: Callable[[int], None]) -> Found:
+        """Elements that another model sees in the sum of all pixels or in 1 % of them.
+
+        As many as can be quantified at once, the surest first; `advance` is told how many pixels
+        are done. Raises `QuantifyError` where that model gives no elements or finds none.
+        """
+        selection = self.manifest.takes.selection
+        assert selection is not None
+        session = ModelSession(identifying, self._provider)
+        analyses = choose_analyses(self._start, [session, *self._shifting])
+        analysis = next((item for item in analyses if item.session is session), None)
+        output = next(
+            (
+                item
+                for item in identifying.manifest.outputs
+                if item.kind == "probability" and {*item.labels} & {*selection.labels}
+            ),
+            None,
+        )
+        if analysis is None or output is None:
+            raise QuantifyError(
+                f"{self._file.path.name}: the model {identifying.name} finds no elements in these "
+                "spectra: name them, as in --elements Ti,O"
+            )
+        assert output.threshold is not None
+        models = RunModels(self._file.path.name, analyses)
+        n, looked_at = self._file.pixels, self.looked_at()
+        rows = np.arange(looked_at) * n // looked_at
+        seen = np.zeros(len(output.labels))
+        for first in range(0, looked_at, CHUNK):
+            part = rows[first : first + CHUNK]
+            counts = {name: array[part] for name, array in self._counts.items()}
+            probability = _ask(models, analysis, counts, [output.name])[output.name]
+            with np.errstate(invalid="ignore"):
+                seen += (probability >= output.threshold).sum(axis=0)
+            advance(len(part))
+        whole = _ask(models, analysis, self._sums(), [output.name])[output.name][0]
+        share, whole = seen / looked_at, np.nan_to_num(whole)
+        present = (whole >= output.threshold) | (share > DETECT_SHARE)
+        surest = np.argsort(-(share + whole), kind="stable")
+        names = [output.labels[index] for index in surest if present[index]]
+        names = [name for name in names if name in selection.labels]
+        if not names:
+            raise QuantifyError(
+                f"{self._file.path.name}: the model {identifying.name} finds no element: name "
+                "them, as in --elements Ti,O"
+            )
+        left = names[selection.slots :]
+        note = f"elements found by {identifying.name}: {' '.join(names[: selection.slots])}"
+        return Found(
+            tuple(names[: selection.slots]),
+            note + (f"; left out, as less sure: {' '.join(left)}" if left else ""),
+        )
+
+    def choose(self, elements: Sequence[str], given: Mapping[str, Setting]) -> Analysis:
+        """The model with these elements and values on the range that suits it.
+
+        Raises `ParameterError` for elements or values that it does not take, `QuantifyError` where
+        it takes no range of the file, or beam and angles are not known.
+        """
+        said = dict(given) | {SELECTION: tuple(elements)}
+        check_given(self.manifest, said)
+        sessions = [self._session, *self._shifting]
+        self._analyses = choose_analyses(self._start, sessions, {self.manifest.name: said})
+        found = [item for item in self._analyses if item.session is self._session]
+        if not found:
+            raise QuantifyError(self._does_not_fit())
+        unknown = [
+            item.name
+            for item in self.manifest.parameters
+            if item.source in MICROSCOPE and np.isnan(found[0].parameters[item.name])
+        ]
+        if unknown:
+            flags = " ".join(f"--{name.replace('_', '-')}" for name in unknown)
+            raise QuantifyError(
+                f"{self._file.path.name} does not say {' and '.join(unknown)}, without which no "
+                f"cross section is known: give {flags}"
+            )
+        return found[0]
+
+    def run(self, analysis: Analysis, workers: int, advance: Callable[[int], None]) -> Quantified:
+        """Every pixel, and the sum of them; `advance` is told how many are done.
+
+        `workers` threads run the model, which changes no bit of the answers. Raises
+        `InferenceError` where the graph fails.
+        """
+        models = RunModels(self._file.path.name, self._analyses)
+        outputs = [item for item in analysis.outputs if item.kind != "spectrum"]
+        n = self._file.pixels
+        values = {item.name: np.empty((n, *item.shape), np.float32) for item in outputs}
+        answered = np.zeros(n, np.bool_)
+
+        def part(first: int) -> int:
+            rows = slice(first, min(first + CHUNK, n))
+            counts = {name: array[rows] for name, array in self._counts.items()}
+            answered[rows] = _answer(models, analysis, counts, into=values, rows=rows)
+            return rows.stop - rows.start
+
+        with ThreadPoolExecutor(workers) as pool:
+            for done in pool.map(part, range(0, n, CHUNK)):
+                advance(done)
+        summed = {item.name: np.empty((1, *item.shape), np.float32) for item in outputs}
+        _answer(models, analysis, self._sums(), into=summed, rows=slice(0, 1))
+        return Quantified(self._start, analysis, values, summed, answered)
+
+    def _sums(self) -> dict[str, Floats]:
+        """Counts [1, channels] of each range, over the pixels that have counts in all of them."""
+        there = np.ones(self._file.pixels, np.bool_)
+        for array in self._counts.values():
+            there &= np.isfinite(array).any(axis=1)
+        return {
+            name: array[there].sum(axis=0, dtype=np.float64, keepdims=True).astype(np.float32)
+            if there.any()
+            else np.full((1, array.shape[1]), np.nan, np.float32)
+            for name, array in self._counts.items()
+        }
+
+    def _does_not_fit(self) -> str:
+        takes = self.manifest.takes
+        ranges = ", ".join(_told(item) for item in self._file.ranges)
+        return (
+            f"{self._file.path.name}: the model {self.manifest.name} takes {takes.modality} "
+            f"spectra with {takes.min_overlap_ev:g} eV or more between {takes.window_ev[0]:g} and "
+            f"{takes.window_ev[1]:g} eV, these are {self._file.modality} spectra of {ranges}"
+        )
+
+
+def _answer(
+    models: RunModels,
+    analysis: Analysis,
+    counts: Mapping[str, Floats],
+    *,
+    into: Mapping[str, Floats],
+    rows: slice,
+) -> npt.NDArray[np.bool_]:
+    """Put the answers where they belong; which of the spectra have one [n]."""
+    found = _ask(models, analysis, counts, list(into))
+    good = np.asarray(np.isfinite(counts[analysis.range.name]).any(axis=1))
+    for item in analysis.outputs:
+        if item.name in into:
+            good &= stands(item, found)
+    for name, array in into.items():
+        array[rows] = found[name]
+        array[rows][~good] = np.nan
+    return good
+
+
+def _ask(
+    models: RunModels, analysis: Analysis, counts: Mapping[str, Floats], outputs: Sequence[str]
+) -> dict[str, Floats]:
+    """Outputs [n, ...] of a model, on the axes that the maps of a live run are made on."""
+    handed = Handed(counts)
+    shift_ev = np.zeros(len(handed))
+    shifting = models.shifting_for(analysis)
+    if shifting is not None:
+        name = str(shifting.manifest.shifts_axis)
+        shift_ev = np.nan_to_num(models.ask(shifting, handed, [name], shift_ev)[name])
+    return models.ask(analysis, handed, outputs, shift_ev)
+
+
+def _told(item: EnergyRange) -> str:
+    axis = EnergyAxis.of_range(item)
+    return f"{axis.offset_ev:g} to {axis.end_ev:g} eV"

@@ -1,0 +1,170 @@
+"""What `zeroloss quantify` found: a table, ratios, and files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.table import Table
+
+from zeroloss.maps import write_answers
+
+from ._csv_rows import csv_rows, number
+from ._quantification import DENSITY, FRACTION, Quantified, QuantifyError
+
+Numbers = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Atoms of one element over those of another, with one standard deviation."""
+
+    above: str
+    below: str
+    value: float
+    error: float
+
+
+def table(found: Quantified) -> Table:
+    """A line per element: atomic percent and atoms/nm² of the sum and of the pixels."""
+    out = Table(box=None)
+    names = [FRACTION] + ([DENSITY] if _given(found, DENSITY) else [])
+    out.add_column("element")
+    for name in names:
+        unit = found.output(name).unit
+        out.add_column(f"{unit} of the sum")
+        out.add_column("mean of the pixels")
+        out.add_column("16 to 84 %")
+    out.add_column("missing")
+    for index, element in enumerate(found.elements):
+        cells = [element]
+        for name in names:
+            error = found.output(name).uncertainty
+            assert error is not None
+            sums, pixels = found.summed, found.pixels
+            cells.append(_with_error(sums[name][0, index], sums[error][0, index]))
+            values, errors = pixels[name][:, index], pixels[error][:, index]
+            there = np.isfinite(values)
+            if not there.any():
+                cells += ["none", ""]
+                continue
+            # Errors of the noise, which no two pixels share.
+            spread = np.sqrt(np.nansum(errors[there].astype(np.float64) ** 2)) / there.sum()
+            low, high = np.percentile(values[there], [16, 84])
+            cells += [_with_error(float(values[there].mean()), spread), f"{low:.4g} to {high:.4g}"]
+        out.add_row(*cells, _missing(found, index))
+    return out
+
+
+def _given(found: Quantified, name: str) -> bool:
+    names = {item.name for item in found.analysis.outputs}
+    return name in names and bool(np.isfinite(found.pixels[name]).any())
+
+
+def _with_error(value: float, error: float) -> str:
+    if not np.isfinite(value):
+        return "none"
+    return f"{value:.4g}" + (f" ± {error:.2g}" if np.isfinite(error) else "")
+
+
+def _missing(found: Quantified, index: int) -> str:
+    """In how many pixels this element has no value, and why."""
+    values = found.pixels[FRACTION][:, index]
+    gone = np.isnan(values)
+    if not gone.any():
+        return ""
+    words = Counter(
+        word for word, missing in zip(found.reasons(FRACTION), gone, strict=True) if missing
+    )
+    return ", ".join(f"{count} {word}" for word, count in words.most_common())
+
+
+def ratios_asked(texts: Sequence[str], elements: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of elements of texts like Mn/O; `QuantifyError` for others, or not chosen ones."""
+    pairs = []
+    for text in texts:
+        above, _, below = text.partition("/")
+        strange = [item for item in (above, below) if item not in elements]
+        if strange or above == below:
+            raise QuantifyError(
+                f"--ratio {text}: expected two different of the elements {' '.join(elements)}, "
+                "like Mn/O"
+            )
+        pairs.append((above, below))
+    return pairs
+
+
+def ratio(found: Quantified, above: str, below: str, spectrum: int | None = None) -> Ratio:
+    """Of one pixel, or of the sum; NaN where the model gave no value for one of the two."""
+    values = found.summed if spectrum is None else found.pixels
+    row = 0 if spectrum is None else spectrum
+    error = found.output(FRACTION).uncertainty
+    assert error is not None
+    shares = values[FRACTION][row].astype(np.float64)
+    variances = amount_variances(shares, values[error][row].astype(np.float64))
+    i, j = found.elements.index(above), found.elements.index(below)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = shares[i] / shares[j]
+    return Ratio(above, below, float(value), float(value * np.sqrt(variances[i] + variances[j])))
+
+
+def amount_variances(percent: Numbers, errors: Numbers) -> npt.NDArray[np.float64]:
+    """Relative variances [n] of the amounts that atomic percents [n] with errors are shares of.
+
+    A share f_i = N_i / sum N of amounts with independent relative variances u has itself the
+    relative variance (1 - 2 f_i) u_i + sum_j f_j^2 u_j. This is solved for u. Of two elements only
+    the sum of both is determined, which is all that their ratio needs. Shares of a ratio are not
+    independent; amounts nearly are. NaN where a share is not above 0.
+    """
+    known = np.isfinite(percent) & (percent > 0) & np.isfinite(errors)
+    found = np.full(len(percent), np.nan)
+    share = percent[known] / 100
+    system = np.diag(1 - 2 * share) + share**2
+    relative = (errors[known] / percent[known]) ** 2
+    solved, *_ = np.linalg.lstsq(system, relative, rcond=1e-9)
+    found[known] = np.maximum(solved, 0.0)
+    return found
+
+
+def write_csv(path: Path | None, found: Quantified, columns: int) -> None:
+    """A line per pixel with every output of the model, reasons in words."""
+    header, cells = ["row", "column"], []
+    for item in found.outputs:
+        values = found.pixels[item.name]
+        if item.kind == "label":
+            header.append(item.name)
+            codes = np.nan_to_num(values, nan=len(item.labels)).astype(int)
+            words = np.array([*item.labels, "no answer"])[codes]
+            cells.append([[word] for word in words.tolist()])
+            continue
+        labels = item.labels if item.shape else ("",)
+        header += [f"{item.name} {label}".rstrip() for label in labels]
+        rows = values.reshape(len(values), -1)
+        cells.append([[number(value) for value in row] for row in rows.tolist()])
+    with csv_rows(path, header) as lines:
+        if lines is None:
+            return
+        for pixel, parts in enumerate(zip(*cells, strict=True)):
+            values_of = [cell for part in parts for cell in part]
+            lines.writerow([pixel // columns, pixel % columns, *values_of])
+
+
+def write_map(path: Path, found: Quantified, shape: tuple[int, int]) -> None:
+    """A signal per output, for HyperSpy, as in the map file of a live run."""
+    info = found.analysis.info
+    maps = tuple(item for item in info.outputs if item.name in found.pixels)
+    write_answers(
+        path,
+        found.start,
+        replace(info, outputs=maps),
+        {name: values.reshape(*shape, *values.shape[1:]) for name, values in found.pixels.items()},
+        looked_at={
+            "file": found.start.metadata.get("file"),
+            "rows": (0, shape[0]),
+            "columns": (0, shape[1]),
+        },
+    )

@@ -1,0 +1,196 @@
+"""`zeroloss quantify FILE`: how much of each element is in core-loss spectra."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+HELP = "atomic percent and atoms per nm² of elements in core-loss spectra"
+DEFAULT_MODEL = "quantify"
+IDENTIFYING_MODEL = "elements"
+AUTO = "auto"
+EXIT_INCOMPLETE = 1
+MAX_WORKERS = 64
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Flags: the spectra, the elements, the microscope, and where the answers go."""
+    from ._model_flags import add_condition_flags, add_model_flags
+
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = (
+        "Fit the edges of chosen elements in core-loss spectra, pixel by pixel and in their sum,\n"
+        "and tell how much of each there is: atomic percent of the chosen elements, and with a\n"
+        "low loss and the ratio of the exposures atoms per nm². Errors are one standard\n"
+        "deviation, of the counts alone.\n\n"
+        "FILE is whatever RosettaSciIO reads (.dm3 .dm4 .hspy .msa ...), text with two columns,\n"
+        "or the folder of a recorded run. Core and low loss in two files are given as FILE and\n"
+        "--low-loss. Where there is a low loss, its zero-loss peak corrects the energy axis and\n"
+        "plural scattering is taken into the fit."
+    )
+    parser.epilog = (
+        "examples:\n"
+        "  zeroloss quantify scan.dm4 --elements Ti,O\n"
+        "  zeroloss quantify core.dm3 --low-loss low.dm3 --elements B,N --ratio N/B \\\n"
+        "      --beam-kev 300 --convergence-mrad 0.5 --collection-mrad 2.55\n"
+        "  zeroloss quantify core.hspy --low-loss low.hspy --exposure-ratio 100 --map maps.hspy\n"
+        "  zeroloss quantify recordings/20260101-120000-0a1b2c3d --elements Mn,O --csv out.csv\n\n"
+        "Exit code 0: every pixel was answered, with values or the reason why there are none;\n"
+        "1: some were not; 2: none has values; 130: Ctrl-C."
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="core-loss spectra")
+    parser.add_argument(
+        "--elements",
+        type=elements,
+        default=(),
+        metavar="auto|Ti,O",
+        help="which, at most as many as the model takes; auto (the default) asks the model that "
+        "identifies elements",
+    )
+    parser.add_argument("--low-loss", type=Path, metavar="FILE", help="low loss of the same pixels")
+    parser.add_argument(
+        "--ratio",
+        action="append",
+        default=[],
+        metavar="Mn/O",
+        help="tell this ratio of atoms too, may be repeated",
+    )
+    numbers = parser.add_argument_group("numbers", "that the spectra do not tell")
+    numbers.add_argument(
+        "--exposure-ratio",
+        type=float,
+        metavar="R",
+        help="exposure of the core loss over that of the low loss: areal densities need it",
+    )
+    add_condition_flags(numbers)
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--package",
+        default=DEFAULT_MODEL,
+        metavar="NAME|FOLDER",
+        help=f"model package (default: {DEFAULT_MODEL})",
+    )
+    add_model_flags(model, numbers=numbers, any_parameter="any parameter of the package")
+    model.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="threads that run the model (default: one per processor)",
+    )
+    parser.add_argument("--csv", type=Path, metavar="OUT", help="write a line per pixel")
+    parser.add_argument("--map", type=Path, metavar="OUT.hspy", help="write maps for HyperSpy")
+    parser.add_argument("--force", action="store_true", help="overwrite existing files")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Quantify the file and tell; the exit code is that of the help text."""
+    import numpy as np
+    from rich.console import Console
+
+    from zeroloss.config import settings
+    from zeroloss.models import ModelStore
+
+    from ._model_flags import conditions_given, progress_bar, settings_of, with_conditions
+    from ._quantification import (
+        DENSITY,
+        EXPOSURE_RATIO,
+        FRACTION,
+        Quantifier,
+        QuantifyError,
+        find_package,
+        read,
+    )
+    from ._quantification_table import ratio, ratios_asked, table, write_csv, write_map
+
+    conditions = conditions_given(args)
+    if not 1 <= args.workers <= MAX_WORKERS:
+        raise QuantifyError(f"--workers {args.workers}: expected 1 to {MAX_WORKERS}")
+    _check_outs(args)
+    package = find_package(args.package, args.models)
+    given = settings_of(package.name, settings(args.set))
+    if args.exposure_ratio is not None:
+        given[EXPOSURE_RATIO] = args.exposure_ratio
+    if args.elements:
+        # What cannot be asked for is told before a large file is read.
+        ratios_asked(args.ratio, args.elements)
+    file = with_conditions(read(args.file, args.low_loss), conditions)
+    quantifier = Quantifier(file, package, args.models, args.provider)
+    console = Console(highlight=False)
+    for note in file.notes:
+        console.print(f"note: {note}", style="yellow", markup=False)
+    chosen = args.elements
+    if not chosen:
+        identifying = ModelStore(args.models).get(IDENTIFYING_MODEL)
+        with progress_bar(console, "identifying") as progress:
+            task = progress.add_task("identifying", total=quantifier.looked_at())
+            found = quantifier.find(identifying, partial(progress.advance, task))
+        console.print(found.note, markup=False, soft_wrap=True)
+        chosen = found.elements
+    pairs = ratios_asked(args.ratio, chosen)
+    analysis = quantifier.choose(chosen, given)
+    with progress_bar(console, "quantifying") as progress:
+        task = progress.add_task("quantifying", total=file.pixels)
+        answers = quantifier.run(analysis, args.workers, partial(progress.advance, task))
+    if not np.isfinite(answers.pixels[FRACTION]).any():
+        reasons = ", ".join(sorted(set(answers.reasons(FRACTION))))
+        raise QuantifyError(f"{args.file.name}: no pixel was quantified: {reasons}")
+    info = analysis.info
+    console.print(
+        f"{args.file}: {file.pixels} pixels, {analysis.range.name}"
+        + ("" if analysis.low_loss is None else f" with {analysis.low_loss.name} beside")
+        + f"; {info.name} {info.version} {info.sha256[:12]} on {info.provider}",
+        markup=False,
+        soft_wrap=True,
+    )
+    console.print(table(answers))
+    for above, below in pairs:
+        of_sum = ratio(answers, above, below)
+        console.print(
+            f"{above}/{below} of the sum: {of_sum.value:.4g} ± {of_sum.error:.2g} (from the errors "
+            "of the percentages, amounts taken as independent)",
+            soft_wrap=True,
+        )
+    if DENSITY in answers.pixels and not np.isfinite(answers.pixels[DENSITY]).any():
+        reasons = ", ".join(sorted(set(answers.reasons(DENSITY))))
+        console.print(f"note: no areal densities: {reasons}", style="yellow", markup=False)
+    if args.csv is not None:
+        write_csv(args.csv, answers, file.shape[1])
+        console.print(f"written to {args.csv}", markup=False)
+    if args.map is not None:
+        write_map(args.map, answers, file.shape)
+        console.print(f"written to {args.map}", markup=False)
+    unanswered = int((~answers.answered).sum())
+    if unanswered:
+        print(
+            f"zeroloss quantify: {unanswered} of {file.pixels} pixels have no answer",
+            file=sys.stderr,
+        )
+    return EXIT_INCOMPLETE if unanswered else 0
+
+
+def elements(text: str) -> tuple[str, ...]:
+    """Symbols of Ti,O; none of auto."""
+    if text == AUTO:
+        return ()
+    symbols = tuple(item.strip() for item in text.split(","))
+    if not all(item.isalpha() for item in symbols):
+        raise argparse.ArgumentTypeError(f"expected auto, or symbols like Ti,O, got {text!r}")
+    return symbols
+
+
+def _check_outs(args: argparse.Namespace) -> None:
+    from ._quantification import QuantifyError
+
+    if args.map is not None and args.map.suffix != ".hspy":
+        raise QuantifyError(f"--map {args.map}: expected a file name ending in .hspy")
+    for flag, path in (("--csv", args.csv), ("--map", args.map)):
+        if path is None:
+            continue
+        if not path.parent.is_dir():
+            raise QuantifyError(f"{flag} {path}: there is no folder {path.parent}")
+        if path.is_file() and not args.force:
+            raise QuantifyError(f"{flag} {path} exists: name another or add --force")
