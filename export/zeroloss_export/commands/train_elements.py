@@ -19,7 +19,7 @@ from zeroloss_export.networks import ARCHITECTURES, build
 from zeroloss_export.networks.ensemble import Ensemble
 from zeroloss_export.networks.warm_start import start_from
 from zeroloss_export.physics.elements import ELEMENTS
-from zeroloss_export.simulate.recipe import Recipe
+from zeroloss_export.simulate.simulators import RECIPES, AnyRecipe
 from zeroloss_export.training.recovery import recover_members
 from zeroloss_export.training.schedule import Fall
 from zeroloss_export.training.trainer import Check, LearnerSettings, Settings, Trainer
@@ -32,7 +32,8 @@ EXAMPLES = """\
   zeroloss-export train elements --architecture mixer --start-from elements --out mixer2.pt
   zeroloss-export train elements --architecture mixer mixer_short --start-from elements \\
     --learning-rate 5e-4 1e-3 --every 2 1 --teachers 1 --out mixer.pt short.pt
-  zeroloss-export train elements --recipe giant_resonance=0 --out ablation.pt"""
+  zeroloss-export train elements --recipe giant_resonance=0 --out ablation.pt
+  zeroloss-export train elements --recipe paper --architecture paper_vit --out vit.pt"""
 
 _SCORED: Final = np.array([element != "C" for element in ELEMENTS])
 """Carbon is left out on measured spectra: films and contamination make its label doubtful."""
@@ -81,8 +82,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--recipe",
         action="append",
         default=[],
-        metavar="FIELD=NUMBER[,NUMBER]",
-        help="change a field of the simulation recipe",
+        metavar="NAME|FIELD=NUMBER[,NUMBER]",
+        help=f"recipe of the simulation, {' or '.join(RECIPES)} (default measured), or a field of "
+        "it to change; may be repeated",
     )
     parser.add_argument("--measured", type=Path, help=".npz of measured spectra, only scored")
     parser.add_argument("--index", type=Path, help="index.csv of --measured (default: beside it)")
@@ -110,7 +112,7 @@ def run(options: argparse.Namespace) -> None:
         check_seconds=options.check_seconds,
         validation=options.validation,
     )
-    recipe = Recipe().changed(**dict(_field(item) for item in options.recipe))
+    recipe = _recipe(options.recipe)
     table = cross_sections(options.cross_sections)
     trainer = Trainer(settings, members, recipe, table, _teachers(options.teacher))
     there = [path.exists() for path in options.out]
@@ -178,6 +180,17 @@ def _measured_check(path: Path | None, index: Path | None) -> Check | None:
         return scores(probability, truth, threshold).as_dict() | {"threshold": threshold}
 
     return check
+
+
+def _recipe(items: Sequence[str]) -> AnyRecipe:
+    """The recipe named last, with the fields that are given."""
+    names = ["measured", *(item for item in items if "=" not in item)]
+    if names[-1] not in RECIPES:
+        raise ValueError(
+            f"expected --recipe {' or '.join(RECIPES)} or FIELD=NUMBER[,NUMBER], got {names[-1]!r}"
+        )
+    fields = dict(_field(item) for item in items if "=" in item)
+    return RECIPES[names[-1]].changed(**fields)
 
 
 def _field(item: str) -> tuple[str, object]:

@@ -13,7 +13,6 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from zeroloss_export.simulate.detector import CHANNELS
 from zeroloss_export.simulate.draw import Draw
 from zeroloss_export.simulate.spectra import LabelledSpectra
 
@@ -147,9 +146,9 @@ def _low_loss(raw: Raw, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
     Drude losses and Poisson statistics of t/lambda: R. Egerton, Electron Energy-Loss Spectroscopy
     in the Electron Microscope, 3rd ed. (2011), eq. 3.43 and 4.10.
     """
-    batch = len(raw.counts)
+    batch, channels = raw.counts.shape
     step = draw.log_uniform(0.05, 1.5, batch)[:, None]
-    energy = step * torch.arange(2 * CHANNELS)
+    energy = step * torch.arange(2 * channels)
     plasmon, width = draw.uniform(5.0, 32.0, batch, 1), draw.uniform(1.0, 15.0, batch, 1)
     drude = energy * width * plasmon**2 / ((energy**2 - plasmon**2) ** 2 + (energy * width) ** 2)
     single = drude / drude.sum(1, keepdim=True)
@@ -159,7 +158,7 @@ def _low_loss(raw: Raw, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
     peak = torch.exp(-0.5 * ((energy - before) / sigma) ** 2)
     peak = peak / peak.sum(1, keepdim=True)
     transfer = torch.exp(thickness * (torch.fft.rfft(single) - 1))
-    rate = torch.fft.irfft(torch.fft.rfft(peak) * transfer)[:, :CHANNELS].clamp(min=0.0)
+    rate = torch.fft.irfft(torch.fft.rfft(peak) * transfer)[:, :channels].clamp(min=0.0)
     counts = draw.poisson(draw.log_uniform(1e3, 1e9, batch, 1) * rate)
     counts = torch.where(raw.counts.isnan(), torch.nan, counts)
     right = draw.chance(0.5, batch)
@@ -169,7 +168,7 @@ def _low_loss(raw: Raw, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
 
 def _reversed(raw: Raw, _draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
     """Mirrored from the first channel to the last that is measured."""
-    channel = torch.arange(CHANNELS)
+    channel = torch.arange(raw.counts.shape[1])
     last = torch.where(raw.counts.isnan(), -1, channel).amax(1, keepdim=True)
     mirrored = raw.counts.gather(1, (last - channel).clamp(min=0))
     return torch.where(channel <= last, mirrored, torch.nan), raw.offset_ev, raw.scale_ev

@@ -17,6 +17,7 @@ from zeroloss_export.simulate.edge_bank import EdgeBank, Microscope
 from zeroloss_export.simulate.fine_structure import Edges, FineStructure
 from zeroloss_export.simulate.heavy_edges import heavy_edges
 from zeroloss_export.simulate.recipe import Recipe
+from zeroloss_export.simulate.splits import Sampler
 
 FIRST_EV: Final = 48.0
 SIZE: Final = 3072
@@ -51,19 +52,27 @@ class SpectrumSimulator:
         self.recipe = recipe
         self.draw = Draw(seed, device)
         self.bank = EdgeBank(table)
-        self.sampler = CompositionSampler(
+        self.sampler: Sampler = CompositionSampler(
             recipe.share, recipe.lanthanide_weight, recipe.neighbour_chance
         )
         self.fine_structure = FineStructure(self.bank, FIRST_EV, recipe)
         self.axis_ev = FIRST_EV + torch.arange(SIZE).float()
 
-    @torch.no_grad()
     def batch(self, count: int) -> LabelledSpectra:
         """Draw ``count`` spectra."""
+        return self.described(count)[0]
+
+    @torch.no_grad()
+    def described(self, count: int) -> tuple[LabelledSpectra, Tensor, dict[str, Tensor]]:
+        """Draw ``count`` spectra, with quantities and conditions.
+
+        Quantities [count, 80] are atoms of an element per atom of all elements present in the
+        spectrum; conditions are named, each of shape [count].
+        """
         draw, recipe = self.draw, self.recipe
         specimen = self._contaminate(self.sampler.sample(draw, count))
         window = self._window(specimen)
-        edges, row = self._edges(specimen, window)
+        edges, row, scope = self._edges(specimen, window)
         value = self.fine_structure.apply(edges, draw)
         total = torch.zeros(count, SIZE).index_add_(0, row, value)
         total = scatter(total, recipe, draw).clamp_(min=0.0)
@@ -72,7 +81,16 @@ class SpectrumSimulator:
         present, known = self._labels(
             specimen, window, edges, row, value * gain[row][:, None], rate
         )
-        return LabelledSpectra(counts, offset, scale, present, known)
+        conditions = {
+            "beam_kev": scope.beam_kev,
+            "convergence_mrad": scope.alpha_mrad,
+            "collection_mrad": scope.beta_mrad,
+            "start_ev": window.start_ev,
+            "end_ev": window.end_ev,
+            "channels": window.channels,
+        }
+        quantity = _quantity(specimen, present)
+        return LabelledSpectra(counts, offset, scale, present, known), quantity, conditions
 
     def _contaminate(self, specimen: Compositions) -> Compositions:
         """Add carbon, oxygen or a support (Si, Cu) in the last two columns."""
@@ -102,7 +120,7 @@ class SpectrumSimulator:
         onset = self.bank.group_onset[group]
         return draw_window(onset, FIRST_EV + SIZE - 1, self.recipe, draw)
 
-    def _edges(self, specimen: Compositions, window: Window) -> tuple[Edges, Tensor]:
+    def _edges(self, specimen: Compositions, window: Window) -> tuple[Edges, Tensor, Microscope]:
         """All edges that start before the window's end, with their rows in the batch."""
         draw, recipe, bank = self.draw, self.recipe, self.bank
         count = len(specimen.query)
@@ -133,7 +151,7 @@ class SpectrumSimulator:
         value = torch.zeros(n, SIZE)
         bank.add_to(value, edge, nodes, channel)
         value.clamp_(min=0.0)
-        return Edges(value, group, bank.group_onset[group] + shift), row
+        return Edges(value, group, bank.group_onset[group] + shift), row, scope
 
     def _add_background(
         self, specimen: Compositions, total: Tensor, edges: Edges, row: Tensor, window: Window
@@ -205,3 +223,11 @@ class SpectrumSimulator:
         known = torch.ones(shape)
         known[row[doubtful], element[doubtful]] = 0.0
         return present, torch.maximum(known, present)
+
+
+def _quantity(specimen: Compositions, present: Tensor) -> Tensor:
+    """Atoms of an element per atom of all elements present [batch, 80]."""
+    column = (specimen.atomic_number - _LOWEST_Z).clamp(min=0)
+    amount = torch.where(specimen.atomic_number > 0, specimen.fraction, 0.0)
+    total = torch.zeros_like(present).scatter_add_(1, column, amount) * present
+    return total / total.sum(1, keepdim=True).clamp(min=1e-12)

@@ -21,8 +21,8 @@ from zeroloss_export.networks.grid import grid_of
 from zeroloss_export.networks.labels import LABELS
 from zeroloss_export.physics.cross_section_table import CrossSectionTable
 from zeroloss_export.simulate.negatives import spoiled
-from zeroloss_export.simulate.recipe import Recipe
-from zeroloss_export.simulate.spectra import ELEMENT_COUNT, LabelledSpectra, SpectrumSimulator
+from zeroloss_export.simulate.simulators import AnyRecipe, name_of, simulator
+from zeroloss_export.simulate.spectra import ELEMENT_COUNT, LabelledSpectra
 from zeroloss_export.training.learner import (
     Learner,
     LearnerSettings,
@@ -74,7 +74,7 @@ class Trainer:
         self,
         settings: Settings,
         members: Sequence[LearnerSettings],
-        recipe: Recipe,
+        recipe: AnyRecipe,
         table: CrossSectionTable,
         teachers: Sequence[nn.Module] = (),
     ) -> None:
@@ -89,8 +89,8 @@ class Trainer:
             kinds = dict.fromkeys([learner.grid for learner in self.learners])
             kinds |= dict.fromkeys([grid_of(teacher) for teacher in self.teachers])
             self.grids = {kind: kind() for kind in kinds}
-            self.simulator = SpectrumSimulator(table, recipe, settings.seed, settings.device)
-            held_out = SpectrumSimulator(table, recipe, VALIDATION_SEED, settings.device)
+            self.simulator = simulator(table, recipe, settings.seed, settings.device)
+            held_out = simulator(table, recipe, VALIDATION_SEED, settings.device, "validation")
             self.validation = held_out.batch(settings.validation)
             self.negatives, _ = spoiled(held_out.batch(settings.validation), 1.0, held_out.draw)
         torch.manual_seed(settings.seed)
@@ -170,6 +170,7 @@ class Trainer:
         """Write a checkpoint a member; old ones are replaced when all new ones are complete."""
         run = {
             "run": dataclasses.asdict(self.settings),
+            "recipe_name": name_of(self.recipe),
             "recipe": dataclasses.asdict(self.recipe),
             "generator": self.simulator.draw.generator.get_state(),
             "torch": torch.get_rng_state(),
