@@ -15,7 +15,7 @@ from .inputs import Floats, LowLoss
 from .manifest import Manifest, Output
 from .parameters import default_values, trial_selections, trial_values
 from .provider import EP_NAMES
-from .session import ModelSession, trial_axis
+from .session import ModelSession, trial_axis, trial_low_loss_axis
 
 COMPANY_TOLERANCE = 1e-3
 """Largest difference that a spectrum's company may make on a GPU, absolute for values up to 1 and
@@ -176,7 +176,7 @@ def _check_answer(output: Output, answers: dict[str, Floats], told: str = "") ->
 
 def _low_loss(n: int, channels: int) -> LowLoss:
     """A zero-loss peak in every second spectrum, and none of the last spectrum."""
-    offset, scale = -20.0, 120.0 / channels
+    offset, scale = trial_low_loss_axis(channels)
     # Whole counts add up to the same in any order, wherever their rows begin in memory.
     counts = np.round(_spectra(n, offset + scale * np.arange(channels), signed=True))
     counts[-1] = np.nan

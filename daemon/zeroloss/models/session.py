@@ -101,7 +101,8 @@ class ModelSession:
             offset = np.full(bucket, begin) if own_axes else begin
             low = None
             if manifest.takes.low_loss and low_loss_channels is not None:
-                low = LowLoss(_falling(bucket, low_loss_channels), offset, 0.5)
+                low_counts = _falling(bucket, low_loss_channels)
+                low = LowLoss(low_counts, *trial_low_loss_axis(low_loss_channels))
             beside: dict[str, Any] = {"selection": selection, "low_loss": low}
             seconds = []
             for _ in range(WARM_UP_RUNS):
@@ -292,6 +293,11 @@ def trial_axis(takes: Takes, channels: int) -> tuple[float, float]:
     if takes.scale_ev is not None:
         scale = min(max(scale, takes.scale_ev[0]), takes.scale_ev[1])
     return begin, scale
+
+
+def trial_low_loss_axis(channels: int) -> tuple[float, float]:
+    """Offset and scale, eV, of an axis of a low loss of that many channels."""
+    return -20.0, 120.0 / channels
 
 
 def _output_info(output: Output) -> OutputInfo:
