@@ -9,19 +9,25 @@ import numpy as np
 import pytest
 import torch
 
-import zeroloss.models
+from zeroloss.models import ModelSession, load_package
 from zeroloss.models.manifest import Buckets, Manifest
+from zeroloss.models.store import builtin_folder
+from zeroloss_export.evaluation.judged import judge_spectra
 from zeroloss_export.evaluation.measured import Predictor, predict, read_spectra, read_truth
 from zeroloss_export.evaluation.metrics import balanced_threshold, scores
 from zeroloss_export.evaluation.scans import pixel_shares, predict_scan, read_scan
+from zeroloss_export.evaluation.session import session_predictor
 from zeroloss_export.networks.convnext import ConvNext
-from zeroloss_export.networks.ensemble import Ensemble
+from zeroloss_export.networks.ensemble import ElementGraph, Ensemble
 from zeroloss_export.networks.mixer import Mixer
+from zeroloss_export.onnx_graph import onnx_runner
 from zeroloss_export.package import (
+    ANSWERS,
+    EVIDENCE,
     Member,
     largest_difference,
+    load_member,
     onnx_predictor,
-    predict_simulated,
     write_package,
 )
 from zeroloss_export.physics.cross_section_table import CrossSectionTable
@@ -30,7 +36,7 @@ from zeroloss_export.simulate.recipe import Recipe
 from zeroloss_export.simulate.spectra import LabelledSpectra, SpectrumSimulator
 
 FEW = Buckets(cpu=4, gpu=(4, 16))
-EMBEDDED = Path(zeroloss.models.__file__).parent / "builtin" / "elements"
+EMBEDDED = builtin_folder() / "elements"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +48,9 @@ def simulated(table: CrossSectionTable) -> LabelledSpectra:
 def members() -> list[Member]:
     torch.manual_seed(3)
     networks = [Mixer(patch=82, width=16, layers=1), ConvNext(widths=(16, 24), depths=(1, 1))]
-    return [Member(network.eval(), "tiny", seed, 0) for seed, network in enumerate(networks)]
+    # As load_member rounds them.
+    networks = [network.half().float().eval() for network in networks]
+    return [Member(network, "tiny", seed, 0) for seed, network in enumerate(networks)]
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +64,7 @@ def written(
         simulated,
         version="1.2",
         threshold=0.5,
+        temperature=1.25,
         metrics={"simulated_f1": 0.12345},
         data="a test",
         buckets=FEW,
@@ -65,8 +74,8 @@ def written(
 
 @pytest.fixture(scope="module")
 def embedded() -> tuple[Predictor, Manifest]:
-    manifest = Manifest.model_validate_json((EMBEDDED / "manifest.json").read_bytes())
-    return onnx_predictor(EMBEDDED / manifest.graph.file), manifest
+    package = load_package(EMBEDDED)
+    return session_predictor(package), package.manifest
 
 
 def test_a_written_package_keeps_the_contract(written: tuple[Path, Manifest]) -> None:
@@ -80,6 +89,63 @@ def test_a_written_package_keeps_the_contract(written: tuple[Path, Manifest]) ->
     assert read.output("probability").uncertainty == "spread"
     assert read.takes.window_ev == (64.0, 3104.0)
     assert read.trained.metrics == {"simulated_f1": 0.1235}
+    assert [item.name for item in read.outputs] == [*ANSWERS, *EVIDENCE]
+    assert [item.name for item in read.outputs if item.kind == "spectrum"] == list(EVIDENCE)
+
+
+def test_a_session_gives_the_evidence_on_request(
+    written: tuple[Path, Manifest], simulated: LabelledSpectra
+) -> None:
+    session = ModelSession(load_package(written[0]))
+    inputs = (simulated.counts[:5], simulated.offset_ev[:5], simulated.scale_ev[:5])
+    answers = session.run(*(item.numpy() for item in inputs), outputs=EVIDENCE)
+    assert {name: values.shape for name, values in answers.items()} == dict.fromkeys(
+        EVIDENCE, (5, 107)
+    )
+    assert all(np.isfinite(values).all() for values in answers.values())
+
+
+def test_weights_are_stored_as_float16_and_read_as_float32(
+    written: tuple[Path, Manifest], members: list[Member]
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(written[0] / "model.onnx").graph
+    kinds = {item.name: item.data_type for item in graph.initializer}
+    weight = "ensemble.members.0.head.weight"
+    assert kinds[weight] == onnx.TensorProto.FLOAT16
+    assert any(weight in node.input and node.op_type == "Cast" for node in graph.node)
+    assert not any(weight in node.input for node in graph.node if node.op_type != "Cast")
+    numbers = sum(v.numel() for member in members for v in member.network.parameters())
+    assert (written[0] / "model.onnx").stat().st_size < 2.2 * numbers + 200_000
+
+
+def test_a_threshold_that_what_is_unlike_training_could_pass_is_refused(
+    members: list[Member], simulated: LabelledSpectra, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"expected a threshold from 0.5 to 1, got 0.4"):
+        write_package(
+            tmp_path / "x",
+            members,
+            simulated,
+            version="1",
+            threshold=0.4,
+            metrics={},
+            data="a test",
+        )
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_checkpoint_of_before_the_label_unlike_becomes_a_member(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    weights = Mixer(labels=80).state_dict()
+    settings = {"architecture": "mixer", "seed": 3}
+    state = {"format": 1, "settings": settings, "average": weights, "seen": 12}
+    torch.save(state, tmp_path / "old.pt")
+    member = load_member(tmp_path / "old.pt")
+    assert str(member) == "mixer seed 3, 12 spectra"
+    head = member.network.get_parameter("head.weight")
+    assert head.shape[0] == 81
+    torch.testing.assert_close(head[:80], weights["head.weight"].half().float(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("batch", "channels"), [(1, 2), (3, 77), (9, 4096)])
@@ -88,28 +154,36 @@ def test_the_graph_gives_what_torch_gives(
 ) -> None:
     predictor = onnx_predictor(written[0] / "model.onnx")
     rng = torch.Generator().manual_seed(batch)
-    counts = torch.poisson(torch.full((batch, channels), 50.0), generator=rng)
+    falling = 5e3 / torch.linspace(1.0, 5.0, channels).expand(batch, -1)
+    counts = torch.poisson(falling, generator=rng)
     counts[0, 0] = torch.nan
     inputs = counts, torch.linspace(60, 900, batch), torch.linspace(0.1, 4, batch)
-    ensemble = Ensemble([member.network for member in members]).eval()
+    ensemble = Ensemble([member.network for member in members], 1.25).eval()
     with torch.no_grad():
         for expected, got in zip(ensemble(*inputs), predictor(*inputs), strict=True):
             torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
+        evidence = ElementGraph(ensemble)(*inputs)[len(ANSWERS) :]
+    runner = onnx_runner(written[0] / "model.onnx", EVIDENCE)
+    for expected, got in zip(evidence, runner(*inputs), strict=True):
+        torch.testing.assert_close(got, expected)
 
 
 def test_a_graph_of_other_weights_is_noticed(
     written: tuple[Path, Manifest], members: list[Member], simulated: LabelledSpectra
 ) -> None:
-    predictor = onnx_predictor(written[0] / "model.onnx")
-    other = Ensemble([members[0].network]).eval()
-    assert largest_difference(other, predictor, simulated, FEW) > 1e-3
+    other = ElementGraph(Ensemble([members[0].network], 1.25)).eval()
+    with torch.no_grad():
+        assert largest_difference(other, written[0] / "model.onnx", simulated, FEW) > 1e-3
 
 
-def test_the_embedded_package_is_whole_and_small(embedded: tuple[Predictor, Manifest]) -> None:
+def test_the_embedded_packages_are_small_together() -> None:
+    assert sum(path.stat().st_size for path in builtin_folder().rglob("*.onnx")) <= 25e6
+
+
+def test_the_embedded_package_is_whole(embedded: tuple[Predictor, Manifest]) -> None:
     manifest = embedded[1]
     content = (EMBEDDED / manifest.graph.file).read_bytes()
     assert hashlib.sha256(content).hexdigest() == manifest.graph.sha256
-    assert len(content) <= 8e6
     assert manifest.output("probability").labels == ELEMENTS
     assert len(manifest.trained.members) >= 2
 
@@ -120,10 +194,10 @@ def test_the_embedded_network_identifies_simulated_spectra(
     # Unlike the training data these are well exposed, so that every label can be seen.
     recipe = Recipe(counts_per_ev=(1e5, 1e6), jump_ratio=(0.3, 2.0), any_window_chance=0.0)
     spectra = SpectrumSimulator(table, recipe, 4321).batch(256)
-    probability = predict_simulated(embedded[0], spectra)
+    judged = judge_spectra(embedded[0], spectra)
     threshold = embedded[1].output("probability").threshold
     assert threshold is not None
-    result = scores(probability, spectra.present.numpy() > 0, threshold, spectra.known.numpy() > 0)
+    result = scores(judged.probability, judged.present, threshold, judged.known)
     assert result.f1 > 0.7
     assert result.exact_match > 0.6
 
@@ -145,7 +219,7 @@ def test_the_embedded_network_claims_nothing_in_a_spectrum_without_edges(
         counts[:] = 1000.0
     elif kind == "one channel":
         counts[0, 500] = 1e5
-    probability, spread = embedded[0](counts, torch.tensor([300.0]), torch.tensor([1.0]))
+    probability, spread, _ = embedded[0](counts, torch.tensor([300.0]), torch.tensor([1.0]))
     assert torch.isfinite(probability).all()
     assert torch.isfinite(spread).all()
     threshold = embedded[1].output("probability").threshold
@@ -196,10 +270,10 @@ def test_probabilities_do_not_depend_on_units_or_on_leading_empty_channels(
     counts[energy > 532] *= 1.5
     row = torch.tensor(counts, dtype=torch.float32)[None]
     offset, scale = torch.tensor([400.0]), torch.tensor([0.5])
-    plain, _ = embedded[0](row, offset, scale)
-    scaled, _ = embedded[0](row * 1e-3, offset, scale)
+    plain = embedded[0](row, offset, scale)[0]
+    scaled = embedded[0](row * 1e-3, offset, scale)[0]
     torch.testing.assert_close(scaled, plain, atol=2e-3, rtol=0)
     padded = torch.cat([torch.full((1, 200), torch.nan), row], 1)
-    shifted, _ = embedded[0](padded, offset - 100, scale)
+    shifted = embedded[0](padded, offset - 100, scale)[0]
     torch.testing.assert_close(shifted, plain, atol=2e-3, rtol=0)
     assert ELEMENTS[int(plain[0].argmax())] == "O"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from zeroloss.models import InferenceError
 from zeroloss_export.evaluation.measured import Predictor
+from zeroloss_export.networks.ensemble import UNLIKE_THRESHOLD
 from zeroloss_export.physics.elements import ELEMENTS
 from zeroloss_export.simulate.spectra import LabelledSpectra
 
@@ -32,7 +33,8 @@ class Inputs:
 class GarbageScore:
     """``claiming`` is the share of spectra with an element above the threshold, ``elements`` their
 
-    number per spectrum, ``highest`` the largest probability, ``named`` the elements claimed most.
+    number per spectrum, ``highest`` the largest probability, ``named`` the elements claimed most,
+    ``unlike`` the share of spectra that the network itself says are unlike its training.
     ``refused``: the session does not take such input at all. ``not_finite`` counts values.
     """
 
@@ -42,6 +44,7 @@ class GarbageScore:
     elements: float
     highest: float
     named: tuple[str, ...]
+    unlike: float = 0.0
     not_finite: int = 0
     refused: bool = False
 
@@ -96,10 +99,11 @@ def score_garbage(
         counted = len(counts)
         try:
             tensors = [torch.from_numpy(array.astype(np.float32)) for array in arrays]
-            probability = predictor(tensors[0], tensors[1], tensors[2])[0].numpy()
+            answers = predictor(tensors[0], tensors[1], tensors[2])
         except InferenceError:
             rows.append(GarbageScore(kind, counted, 0.0, 0.0, np.nan, (), refused=True))
             continue
+        probability, unlike = answers[0].numpy(), answers[2].numpy()
         claimed = probability >= threshold
         often = np.argsort(-claimed.sum(0), kind="stable")[:3]
         rows.append(
@@ -110,6 +114,7 @@ def score_garbage(
                 float(claimed.sum(1).mean()),
                 float(np.nan_to_num(probability).max()),
                 tuple(ELEMENTS[i] for i in often if claimed[:, i].any()),
+                unlike=float((unlike >= UNLIKE_THRESHOLD).mean()),
                 not_finite=int((~np.isfinite(probability)).sum()),
             )
         )

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from zeroloss_export.physics.elements import ELEMENTS
 
-Predictor = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""counts [batch, channel], offset_ev [batch], scale_ev [batch] to probability and spread."""
+Answers = tuple[Tensor, Tensor, Tensor]
+"""probability [batch, 80], spread [batch, 80] and unlike [batch, 1]."""
+Predictor = Callable[[Tensor, Tensor, Tensor], Answers]
+"""counts [batch, channel], offset_ev [batch], scale_ev [batch] to answers."""
 
 
 @dataclass(frozen=True, slots=True)

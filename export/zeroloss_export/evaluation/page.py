@@ -22,6 +22,8 @@ def write_page(folder: Path, card: Card, report: Report, about: Sequence[str]) -
 
     folder.mkdir(parents=True, exist_ok=True)
     curves = {f"probability {CONTESTED:g} or more": report.contested}
+    if report.temperature != 1:
+        curves["the same at a temperature of 1"] = report.before
     plots.plot_reliability(folder / "reliability.png", curves, report.threshold)
     plots.plot_elements(folder / "elements.png", report.elements)
     plots.plot_conditions(folder / "conditions.png", report.dose, report.jump_ratio)
@@ -48,7 +50,8 @@ def _calibration(report: Report) -> str:
         f"One decision is one element in one of {len(report.test.probability)} simulated test "
         f"spectra (seed {report.seed}, never trained on); the bins are of equal mass. Nearly all "
         "decisions are plain absences, so that the error over all of them is small for any "
-        "network; the rows below are the ones that tell."
+        "network; the rows below are the ones that tell. The mean logit is divided by a "
+        f"temperature of {report.temperature:.2f}, fitted to other simulated spectra."
     )
 
     def row(name: str, curve: Reliability) -> tuple[object, ...]:
@@ -56,10 +59,10 @@ def _calibration(report: Report) -> str:
         error, largest = f"{curve.expected_error:.4f}", f"{curve.largest_error:.3f}"
         return name, curve.decisions.sum(), len(curve.decisions), error, largest, met
 
-    rows = [
-        row("all", report.everything),
-        row(f"with a probability of {CONTESTED:g} or more", report.contested),
-    ]
+    contested = f"with a probability of {CONTESTED:g} or more"
+    rows = [row("all", report.everything), row(contested, report.contested)]
+    if report.temperature != 1:
+        rows.append(row(f"{contested}, at a temperature of 1", report.before))
     if report.claimed is not None:
         rows.append(row("above the threshold", report.claimed))
     head = "decisions | number | bins | expected calibration error | largest error of a bin"
@@ -70,19 +73,31 @@ def _calibration(report: Report) -> str:
 def _garbage(report: Report) -> str:
     about = (
         "Every kind with random levels and energy ranges. The target is that no element passes "
-        "the threshold."
+        f"the threshold. Of the {len(report.test.unlike)} simulated test spectra "
+        f"{report.unlike:.1%} are said to be unlike training."
     )
 
     def row(score: GarbageScore) -> tuple[object, ...]:
         if score.refused:
-            return score.kind, score.spectra, "refused by the session", "–", "–", "–", _met(True)
+            return (
+                score.kind,
+                score.spectra,
+                "refused by the session",
+                "–",
+                "–",
+                "–",
+                "–",
+                _met(True),
+            )
         often = " ".join(score.named) or "–"
         if score.not_finite:
             often += f" ({score.not_finite} values not finite)"
-        figures = (f"{x:.3f}" for x in (score.claiming, score.elements, score.highest))
+        shown = (score.claiming, score.elements, score.highest, score.unlike)
+        figures = (f"{x:.3f}" for x in shown)
         return score.kind, score.spectra, *figures, often, _met(score.claiming == 0)
 
     head = "input | spectra | share with an element | elements per spectrum | highest probability"
+    head += " | share unlike training"
     table = _table(f"{head} | most often | target", map(row, report.garbage))
     return _section("What is no spectrum", about, table)
 

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from zeroloss_export.evaluation.conditions import Condition, by_condition
 from zeroloss_export.evaluation.garbage import GarbageScore, garbage, score_garbage
 from zeroloss_export.evaluation.judged import Judged, judge, single_elements
@@ -18,6 +21,7 @@ from zeroloss_export.evaluation.per_element import (
     element_scores,
 )
 from zeroloss_export.evaluation.reliability import Reliability, reliability
+from zeroloss_export.networks.ensemble import UNLIKE_THRESHOLD
 from zeroloss_export.physics.cross_section_table import CrossSectionTable
 from zeroloss_export.simulate.recipe import Recipe
 from zeroloss_export.simulate.spectra import SpectrumSimulator
@@ -32,7 +36,9 @@ class Report:
     """All figures of an evaluation on simulated spectra.
 
     ``everything`` is the reliability over every label decision, ``contested`` over those with a
-    probability of `CONTESTED` or more, ``claimed`` over those above the threshold (none: None).
+    probability of `CONTESTED` or more, ``claimed`` over those above the threshold (none: None),
+    ``before`` as ``contested`` without the network's ``temperature``. ``unlike`` is the share of
+    the test spectra that are said to be unlike training.
     """
 
     threshold: float
@@ -42,6 +48,9 @@ class Report:
     everything: Reliability
     contested: Reliability
     claimed: Reliability | None
+    temperature: float
+    before: Reliability
+    unlike: float
     elements: list[ElementScore]
     pairs: list[Confusion]
     dose: list[Condition]
@@ -56,6 +65,7 @@ def evaluate_elements(
     threshold: float,
     *,
     seed: int,
+    temperature: float = 1.0,
     say: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Everything about a network beyond ``test``, its judged test spectra, which set the sizes:
@@ -78,20 +88,28 @@ def evaluate_elements(
     few = min(GARBAGE_SPECTRA, count)
     spoiled = SpectrumSimulator(table, Recipe(), seed + _SPOILED).batch(few)
     rubbish = garbage(few, seed + _SPOILED, spoiled)
-    least = min(CONTESTED, float(probability.max()))
+    before, _ = test.at_temperature_one(temperature).decisions()
     return Report(
         threshold,
         seed,
         test,
         singles,
         reliability(probability, truth, bins=100),
-        reliability(probability, truth, bins=30, at_least=least),
+        _contested(probability, truth),
         reliability(probability, truth, at_least=threshold)
         if (probability >= threshold).any()
         else None,
+        temperature,
+        _contested(before, truth),
+        float((test.unlike >= UNLIKE_THRESHOLD).mean()),
         element_scores(test, threshold),
         confusions(singles, threshold),
         dose,
         jump_ratio,
         score_garbage(predictor, rubbish, threshold),
     )
+
+
+def _contested(probability: NDArray[np.float64], truth: NDArray[np.bool_]) -> Reliability:
+    least = min(CONTESTED, float(probability.max()))
+    return reliability(probability, truth, bins=30, at_least=least)

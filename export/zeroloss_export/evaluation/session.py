@@ -6,20 +6,25 @@ import torch
 from torch import Tensor
 
 from zeroloss.models import ModelPackage, ModelSession
-from zeroloss_export.evaluation.measured import Predictor
+from zeroloss_export.evaluation.measured import Answers, Predictor
 
 
 def session_predictor(package: ModelPackage) -> Predictor:
     """Run a package on the CPU with one thread.
 
     Raises the ``ModelError`` of `zeroloss.models` for a broken package or spectra it cannot take;
-    values that are not finite come as NaN.
+    values that are not finite come as NaN. For packages that do not say what is unlike training
+    nothing is.
     """
     session = ModelSession(package)
+    names = [output.name for output in package.manifest.outputs]
+    wanted = [name for name in ("probability", "spread", "unlike") if name in names]
 
-    def run(counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> tuple[Tensor, Tensor]:
-        outputs = session.run(counts.numpy(), offset_ev.numpy(), scale_ev.numpy())
-        return torch.from_numpy(outputs["probability"]), torch.from_numpy(outputs["spread"])
+    def run(counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> Answers:
+        outputs = session.run(counts.numpy(), offset_ev.numpy(), scale_ev.numpy(), wanted)
+        found = {name: torch.from_numpy(values) for name, values in outputs.items()}
+        nothing = torch.zeros(len(counts), 1)
+        return found["probability"], found["spread"], found.get("unlike", nothing)
 
     return run
 

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
+from zeroloss_export.networks.evidence import EdgeEvidence
 from zeroloss_export.networks.grid import grid_of
+from zeroloss_export.networks.unlike import SpectrumGates
+from zeroloss_export.physics.elements import ELEMENTS
+
+UNLIKE_LABEL: Final = "unlike training"
+UNLIKE_THRESHOLD: Final = 0.5
 
 
 class Ensemble(nn.Module):
-    """counts, offset_ev, scale_ev to probability and spread [batch, 80].
+    """counts, offset_ev, scale_ev to probability and spread [batch, 80] and unlike [batch, 1].
 
     The probability is that of the members' mean logit, so that a member that is sure counts for
-    more than one that wavers. The spread is the standard deviation of the members' probabilities.
-    Members may see different energy bins; those that see the same ones share them.
+    more than one that wavers, divided by the temperature (C. Guo et al., On Calibration of Modern
+    Neural Networks, 2017; above 1 it is less sure). The spread is the standard deviation of the
+    members' probabilities at the same temperature. Members of 81 logits say with the last one how
+    likely the spectrum is nothing that they were trained on; unlike is that of the mean, and 1
+    where `SpectrumGates` lets nothing pass. Probability and spread are multiplied by 1 - unlike.
+    Members may see different energy bins; those that see the same ones share them. Raises
+    ValueError without members.
     """
 
-    def __init__(self, members: Sequence[nn.Module]) -> None:
+    temperature: Tensor
+
+    def __init__(self, members: Sequence[nn.Module], temperature: float = 1.0) -> None:
         super().__init__()
         if not members:
             raise ValueError("expected at least one member, got none")
@@ -26,6 +40,8 @@ class Ensemble(nn.Module):
         self.grids = nn.ModuleList(kind() for kind in kinds)
         self.grid_of_member = [kinds.index(grid_of(member)) for member in members]
         self.members = nn.ModuleList(members)
+        self.gates = SpectrumGates(self.window_ev)
+        self.register_buffer("temperature", torch.tensor(temperature))
 
     @property
     def window_ev(self) -> tuple[float, float]:
@@ -33,10 +49,50 @@ class Ensemble(nn.Module):
         edges = torch.cat([grid.get_buffer("edges") for grid in self.grids])
         return float(edges.min()), float(edges.max())
 
-    def forward(self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> tuple[Tensor, Tensor]:
+    def logits(self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> Tensor:
+        """Logits of every member, [member, batch, 80 or 81]."""
         features = [grid(counts, offset_ev, scale_ev) for grid in self.grids]
         pairs = zip(self.grid_of_member, self.members, strict=True)
-        logits = torch.stack([member(features[kind]) for kind, member in pairs])
-        each = torch.sigmoid(logits)
+        return torch.stack([member(features[kind]) for kind, member in pairs])
+
+    def of_elements(self, logits: Tensor) -> Tensor:
+        """The logits of the 80 elements, without that of "unlike"."""
+        return logits[..., : len(ELEMENTS)]
+
+    def unlike(self, logits: Tensor, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> Tensor:
+        """Probability [batch, 1] that the spectrum is unlike anything trained on."""
+        shut: Tensor = self.gates(counts, offset_ev, scale_ev).float()[:, None]
+        if logits.shape[-1] == len(ELEMENTS):
+            return shut
+        return torch.maximum(shut, torch.sigmoid(logits[..., len(ELEMENTS) :].mean(0)))
+
+    def forward(
+        self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        logits = self.logits(counts, offset_ev, scale_ev)
+        unlike = self.unlike(logits, counts, offset_ev, scale_ev)
+        return (*self.judged(logits, unlike), unlike)
+
+    def judged(self, logits: Tensor, unlike: Tensor) -> tuple[Tensor, Tensor]:
+        """Probability and spread [batch, 80] of members' logits, at the temperature."""
+        cooled = self.of_elements(logits) / self.temperature
+        each = torch.sigmoid(cooled)
         spread = ((each - each.mean(0)) ** 2).mean(0).sqrt()
-        return torch.sigmoid(logits.mean(0)), spread
+        alike = 1 - unlike
+        return alike * torch.sigmoid(cooled.mean(0)), alike * spread
+
+
+class ElementGraph(nn.Module):
+    """What a package holds: the answers of an ensemble, then the evidence for every edge."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        super().__init__()
+        self.ensemble = ensemble
+        self.evidence = EdgeEvidence()
+
+    def forward(
+        self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        answers: tuple[Tensor, Tensor, Tensor] = self.ensemble(counts, offset_ev, scale_ev)
+        edges: tuple[Tensor, Tensor, Tensor] = self.evidence(counts, offset_ev, scale_ev)
+        return (*answers, *edges)

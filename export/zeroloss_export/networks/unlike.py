@@ -73,11 +73,11 @@ def _centred(value: Tensor, measured: Tensor) -> Tensor:
 
 def _lagged_products(rest: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
     """Sum of products over all pairs of channels at the lags, and their number, each [batch]."""
-    size = rest.shape[1]
-    later = nn.functional.pad(rest, (0, LAST_LAG))
-    later_measured = nn.functional.pad(measured, (0, LAST_LAG))
-    products, pairs = torch.zeros_like(rest), torch.zeros_like(rest)
-    for lag in range(FIRST_LAG, LAST_LAG + 1):
-        products = products + rest * later[:, lag : lag + size]
-        pairs = pairs + measured * later_measured[:, lag : lag + size]
-    return products.sum(1), pairs.sum(1)
+    after = _sum_of_later(torch.stack([rest, measured]), rest.shape[1])
+    return (rest * after[0]).sum(1), (measured * after[1]).sum(1)
+
+
+def _sum_of_later(value: Tensor, channels: int) -> Tensor:
+    """For every channel the sum over those `FIRST_LAG` to `LAST_LAG` behind it."""
+    total = nn.functional.pad(value, (1, LAST_LAG)).cumsum(2)
+    return total[:, :, LAST_LAG + 1 :] - total[:, :, FIRST_LAG : FIRST_LAG + channels]

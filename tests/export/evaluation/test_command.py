@@ -6,7 +6,8 @@ import pytest
 
 from zeroloss.models import load_package
 from zeroloss.models.store import builtin_folder
-from zeroloss_export.cli import TEST_SEED, main
+from zeroloss_export.cli import main
+from zeroloss_export.commands.evaluate_elements import TEST_SEED
 from zeroloss_export.physics.cross_section_table import CrossSectionTable
 from zeroloss_export.training.trainer import VALIDATION_SEED, LearnerSettings
 

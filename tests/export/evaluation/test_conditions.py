@@ -7,9 +7,12 @@ from torch import Tensor
 
 from zeroloss_export.evaluation.conditions import BOUNDS, by_condition, micro_scores
 from zeroloss_export.evaluation.judged import Judged, judge, single_elements
+from zeroloss_export.evaluation.measured import Answers
 from zeroloss_export.physics.cross_section_table import CrossSectionTable
 from zeroloss_export.physics.elements import ELEMENTS
 from zeroloss_export.simulate.recipe import Recipe
+
+NO_DOUBT = np.zeros((2, 1), np.float32)
 
 
 class Watcher:
@@ -18,13 +21,11 @@ class Watcher:
     def __init__(self) -> None:
         self.dose_per_ev: list[Tensor] = []
 
-    def __call__(
-        self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> Answers:
         middle = (torch.isfinite(counts).sum(1, keepdim=True) // 2).clamp(max=counts.shape[1] - 1)
         self.dose_per_ev.append(counts.gather(1, middle)[:, 0] / scale_ev)
         nothing = torch.zeros(len(counts), len(ELEMENTS))
-        return nothing, nothing
+        return nothing, nothing, nothing[:, :1]
 
 
 def test_every_bin_is_simulated_with_its_own_dose(table: CrossSectionTable) -> None:
@@ -44,12 +45,12 @@ def test_micro_scores_of_a_worked_example() -> None:
     probability = np.array([[0.9, 0.8, 0.1], [0.2, 0.7, 0.9]], np.float32)
     present = np.array([[True, False, True], [False, True, False]])
     known = np.array([[True, True, True], [True, True, False]])
-    precision, recall, f1 = micro_scores(Judged(probability, present, known), 0.5)
+    precision, recall, f1 = micro_scores(Judged(probability, present, known, NO_DOUBT), 0.5)
     assert precision == pytest.approx(2 / 3)
     assert recall == pytest.approx(2 / 3)
     assert f1 == pytest.approx(2 / 3)
     nothing = np.zeros((1, 3), bool)
-    empty = Judged(np.zeros((1, 3), np.float32), nothing, ~nothing)
+    empty = Judged(np.zeros((1, 3), np.float32), nothing, ~nothing, NO_DOUBT[:1])
     assert all(np.isnan(value) for value in micro_scores(empty, 0.5))
 
 

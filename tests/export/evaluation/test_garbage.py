@@ -8,6 +8,7 @@ from torch import Tensor
 from zeroloss.models import load_package
 from zeroloss.models.store import builtin_folder
 from zeroloss_export.evaluation.garbage import Inputs, garbage, score_garbage
+from zeroloss_export.evaluation.measured import Answers
 from zeroloss_export.evaluation.session import session_predictor
 from zeroloss_export.physics.cross_section_table import CrossSectionTable
 from zeroloss_export.physics.elements import ELEMENTS
@@ -25,12 +26,12 @@ def kinds(real: LabelledSpectra) -> dict[str, Inputs]:
     return garbage(8, 9, real)
 
 
-def _sure_of_beryllium(counts: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
+def _sure_of_beryllium(counts: Tensor, *_: Tensor) -> Answers:
     """Claims Be wherever anything was measured, and gives NaN elsewhere."""
     probability = torch.zeros(len(counts), len(ELEMENTS))
     probability[:, 0] = 0.95
     probability[torch.isnan(counts).all(1)] = torch.nan
-    return probability, probability
+    return probability, probability, torch.isnan(probability[:, :1]).float()
 
 
 def test_the_inputs_are_what_they_are_called(
@@ -64,6 +65,7 @@ def test_every_claim_is_counted(kinds: dict[str, Inputs]) -> None:
     assert rows["zeros"].highest == pytest.approx(0.95)
     assert rows["zeros"].named == ("Be",)
     assert rows["all NaN"].claiming == 0.0
+    assert (rows["all NaN"].unlike, rows["zeros"].unlike) == (1.0, 0.0)
     assert rows["all NaN"].not_finite == 8 * len(ELEMENTS)
     silent = {row.kind: row for row in score_garbage(_sure_of_beryllium, kinds, 0.99)}
     assert all(row.claiming == 0.0 and row.named == () for row in silent.values())

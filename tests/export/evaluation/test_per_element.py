@@ -12,7 +12,12 @@ TI, O, BA = (element_index(symbol) for symbol in ("Ti", "O", "Ba"))  # noqa: E74
 
 def _nothing(spectra: int) -> Judged:
     shape = (spectra, len(ELEMENTS))
-    return Judged(np.zeros(shape, np.float32), np.zeros(shape, bool), np.ones(shape, bool))
+    return Judged(
+        np.zeros(shape, np.float32),
+        np.zeros(shape, bool),
+        np.ones(shape, bool),
+        np.zeros((spectra, 1), np.float32),
+    )
 
 
 def test_scores_of_a_worked_example() -> None:

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from zeroloss_export.networks import LEAN, build
-from zeroloss_export.networks.ensemble import Ensemble
 from zeroloss_export.networks.grid import FEATURES
 from zeroloss_export.networks.labels import LABELS
 
@@ -30,22 +29,3 @@ def test_a_network_knows_where_a_feature_lies(name: str) -> None:
 def test_an_unknown_architecture_is_named() -> None:
     with pytest.raises(ValueError, match=r"expected an architecture of .*mixer.*got 'resnet'"):
         build("resnet")
-
-
-def test_the_ensemble_takes_the_mean_logit_and_the_spread_of_its_members() -> None:
-    torch.manual_seed(1)
-    members = [build("mixer").eval() for _ in range(2)]
-    inputs = torch.rand(4, 500) * 100, torch.full((4,), 150.0), torch.full((4,), 1.0)
-    with torch.no_grad():
-        mean, spread = Ensemble(members)(*inputs)
-        each = [Ensemble([member])(*inputs) for member in members]
-    logits = [torch.logit(part[0]) for part in each]
-    torch.testing.assert_close(mean, torch.sigmoid((logits[0] + logits[1]) / 2))
-    torch.testing.assert_close(spread, (each[0][0] - each[1][0]).abs() / 2)
-    assert float(spread.max()) > 0
-    assert float(each[0][1].abs().max()) < 1e-6
-
-
-def test_an_empty_ensemble_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one member"):
-        Ensemble([])

@@ -20,7 +20,8 @@ from zeroloss_export.networks.paper.mlp import PaperMlp
 from zeroloss_export.networks.paper.resnet import PaperResnet
 from zeroloss_export.networks.paper.unet import PaperUnet
 from zeroloss_export.networks.paper.vit import PaperVit
-from zeroloss_export.package import export_graph, load_member, onnx_predictor
+from zeroloss_export.onnx_graph import export_graph
+from zeroloss_export.package import ANSWERS, load_member, onnx_predictor
 from zeroloss_export.physics.cross_section_table import CrossSectionTable
 from zeroloss_export.simulate.recipe import Recipe
 from zeroloss_export.training.loss import identification_loss
@@ -152,10 +153,10 @@ def test_the_exported_ensemble_gives_what_torch_gives(tmp_path: Path) -> None:
                 part.running_mean.uniform_(-0.1, 0.1)  # type: ignore[union-attr]
                 part.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
     ensemble = Ensemble(members).eval()
-    export_graph(ensemble, tmp_path / "model.onnx")
+    export_graph(ensemble, tmp_path / "model.onnx", ANSWERS)
     predictor = onnx_predictor(tmp_path / "model.onnx")
     for batch, channels in ((1, 2), (3, 1500)):
-        counts = torch.rand(batch, channels) * 1e3
+        counts = (1e3 + torch.rand(batch, channels)) / torch.linspace(1, 3, channels)
         counts[0, 0] = torch.nan
         inputs = counts, torch.linspace(80, 300, batch), torch.linspace(0.3, 2, batch)
         for expected, got in zip(ensemble(*inputs), predictor(*inputs), strict=True):

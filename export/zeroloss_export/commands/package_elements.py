@@ -1,0 +1,138 @@
+"""``zeroloss-export package``: checkpoints of element networks to one model package."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from zeroloss.models.manifest import Buckets
+from zeroloss_export.commands.cross_sections import add_option, cross_sections
+from zeroloss_export.evaluation.calibration import fit_temperature
+from zeroloss_export.evaluation.judged import Judged, judge_spectra
+from zeroloss_export.evaluation.metrics import balanced_threshold, scores
+from zeroloss_export.evaluation.per_element import CONTESTED
+from zeroloss_export.evaluation.reliability import reliability
+from zeroloss_export.networks.ensemble import UNLIKE_THRESHOLD, Ensemble
+from zeroloss_export.package import load_member, write_package
+from zeroloss_export.simulate.recipe import Recipe
+from zeroloss_export.simulate.spectra import SpectrumSimulator
+from zeroloss_export.training.trainer import VALIDATION_SEED
+
+HELP = "Export checkpoints as one model package, calibrated, verified against torch."
+EXAMPLES = """\
+  zeroloss-export package mixer.pt convnext.pt --version 1.0 --out elements
+  zeroloss-export package short.pt --name elements_fast --when-named --version 1.0 --out fast
+  zeroloss-export package vit.pt unet.pt --name paper --temperature 1 --cpu-batch 4 \\
+    --gpu-batches 8 32 --version 1.0 --out paper"""
+
+_FIT: Final = "fit"
+_DATA: Final = "spectra simulated from the project's own cross sections, recipe 'measured'"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add_option(parser)
+    parser.add_argument("checkpoint", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the package")
+    parser.add_argument("--name", default="elements", help="of the package (default: elements)")
+    parser.add_argument("--version", required=True)
+    parser.add_argument(
+        "--when-named", action="store_true", help="the package runs only where it is named"
+    )
+    buckets = Buckets()
+    parser.add_argument(
+        "--cpu-batch",
+        type=int,
+        default=buckets.cpu,
+        help="the one batch size on a CPU (default: 8)",
+    )
+    parser.add_argument(
+        "--gpu-batches",
+        type=int,
+        nargs="+",
+        default=buckets.gpu,
+        help="batch sizes on a GPU; the largest sets the memory (default: 8 32 128 512)",
+    )
+    parser.add_argument(
+        "--temperature",
+        type=_temperature,
+        default=None,
+        metavar=f"T|{_FIT}",
+        help="the mean logit is divided by it; fit: on half of the simulated spectra (default)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help=f"default: precision = recall, simulated, but at least {UNLIKE_THRESHOLD}",
+    )
+    parser.add_argument("--note", default="", help="added to the manifest's account of the data")
+    parser.add_argument("--simulated", type=int, default=4096, help="simulated validation spectra")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Calibrate, export, verify and write; raises ValueError with one sentence."""
+    if options.simulated < 2:
+        raise ValueError(f"expected at least 2 simulated spectra, got {options.simulated}")
+    members = [load_member(path) for path in options.checkpoint]
+    simulator = SpectrumSimulator(cross_sections(options.cross_sections), Recipe(), VALIDATION_SEED)
+    # What the temperature is fitted to says nothing about how well it fits.
+    fitted = simulator.batch(options.simulated // 2)
+    held_out = simulator.batch(options.simulated - options.simulated // 2)
+    networks = [member.network for member in members]
+    temperature = options.temperature or round(
+        fit_temperature(Ensemble(networks).eval(), fitted), 3
+    )
+    judged = judge_spectra(Ensemble(networks, temperature).eval(), held_out)
+    answers = (judged.probability, judged.present)
+    threshold = options.threshold or max(
+        UNLIKE_THRESHOLD, balanced_threshold(*answers, judged.known)
+    )
+    result = scores(*answers, threshold, judged.known)
+    before = judged.at_temperature_one(temperature)
+    metrics = {f"simulated_{key}": value for key, value in result.as_dict().items()}
+    metrics |= {
+        "temperature": temperature,
+        "calibration_error": _calibration_error(judged),
+        "calibration_error_at_temperature_1": _calibration_error(before),
+        "simulated_unlike": float((judged.unlike >= UNLIKE_THRESHOLD).mean()),
+    }
+    manifest = write_package(
+        options.out,
+        members,
+        held_out,
+        name=options.name,
+        version=options.version,
+        buckets=Buckets(cpu=options.cpu_batch, gpu=tuple(options.gpu_batches)),
+        threshold=round(threshold, 4),
+        temperature=temperature,
+        metrics=metrics,
+        data=_DATA + (f"; {options.note}" if options.note else ""),
+        when_named=options.when_named,
+    )
+    size_mb = (options.out / manifest.graph.file).stat().st_size / 1e6
+    print(
+        f"{options.out}: {len(members)} members, {size_mb:.1f} MB, threshold {threshold:.2f}, "
+        f"temperature {temperature:.2f}, calibration error of decisions above {CONTESTED:g} "
+        f"{metrics['calibration_error']:.3f} (at temperature 1 "
+        f"{metrics['calibration_error_at_temperature_1']:.3f}), "
+        f"largest |torch - ONNX Runtime| {manifest.graph.max_error:.1e}"
+    )
+
+
+def _calibration_error(judged: Judged) -> float:
+    probability, truth = judged.decisions()
+    least = min(CONTESTED, float(probability.max()))
+    return reliability(probability, truth, bins=30, at_least=least).expected_error
+
+
+def _temperature(text: str) -> float | None:
+    if text == _FIT:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0 or {_FIT!r}, got {text!r}")
+    return value

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from zeroloss_export.networks import build
+from zeroloss_export.networks.ensemble import Ensemble
+from zeroloss_export.networks.mixer import Mixer
+
+
+class Says(nn.Module):
+    """A member that gives the same logits whatever it sees."""
+
+    def __init__(self, *logits: float, labels: int = 81, last: float = -20.0) -> None:
+        super().__init__()
+        self.register_buffer("logits", torch.full((labels,), -20.0))
+        self.get_buffer("logits")[: len(logits)] = torch.tensor(logits)
+        if labels == 81:
+            self.get_buffer("logits")[-1] = last
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.get_buffer("logits").expand(len(features), -1)
+
+
+def power_law(spectra: int = 3, channels: int = 500) -> tuple[Tensor, Tensor, Tensor]:
+    energy = 150 + torch.arange(channels).float()
+    counts = 1e6 * (energy / 150) ** -3
+    axis = torch.full((spectra,), 150.0), torch.full((spectra,), 1.0)
+    return counts.expand(spectra, -1), *axis
+
+
+def test_the_ensemble_takes_the_mean_logit_and_the_spread_of_its_members() -> None:
+    torch.manual_seed(1)
+    members = [build("mixer").eval() for _ in range(2)]
+    with torch.no_grad():
+        mean, spread, unlike = Ensemble(members)(*power_law())
+        each = [Ensemble([member])(*power_law()) for member in members]
+    logits = [torch.logit(part[0] / (1 - part[2])) for part in each]
+    torch.testing.assert_close(mean / (1 - unlike), torch.sigmoid((logits[0] + logits[1]) / 2))
+    assert float(spread.max()) > 0
+    assert float(each[0][1].abs().max()) < 1e-6
+
+
+def test_the_temperature_divides_the_mean_logit() -> None:
+    members = [Says(1.0), Says(3.0)]
+    probability, spread, _ = Ensemble(members, temperature=2.0)(*power_law())
+    either = torch.sigmoid(torch.tensor([0.5, 1.5]))
+    assert float(probability[0, 0]) == pytest.approx(float(torch.sigmoid(torch.tensor(1.0))))
+    assert float(spread[0, 0]) == pytest.approx(float(either.diff().abs() / 2))
+
+
+def test_what_is_unlike_training_claims_as_much_less() -> None:
+    probability, spread, unlike = Ensemble([Says(2.0, last=0.0), Says(4.0, last=2.0)])(*power_law())
+    share = float(torch.sigmoid(torch.tensor(1.0)))
+    assert unlike.shape == (3, 1)
+    assert float(unlike[0, 0]) == pytest.approx(share)
+    assert float(probability[0, 0]) == pytest.approx(
+        (1 - share) * float(torch.sigmoid(torch.tensor(3.0)))
+    )
+    assert 0 < float(spread[0, 0]) < 1 - share
+
+
+@pytest.mark.parametrize("labels", [80, 81])
+def test_nothing_is_claimed_where_the_gates_are_shut(labels: int) -> None:
+    ensemble = Ensemble([Says(9.0, labels=labels)])
+    counts, offset, scale = power_law()
+    shut = counts.clone()
+    shut[1] = 7.0
+    probability, spread, unlike = ensemble(shut, offset, scale)
+    assert unlike[:, 0].round().tolist() == [0, 1, 0]
+    assert (probability[:, 0] > 0.99).tolist() == [True, False, True]
+    assert float(probability[1].max()) == float(spread[1].max()) == 0
+
+
+def test_a_network_of_80_labels_is_never_unsure_by_itself() -> None:
+    torch.manual_seed(2)
+    _, _, unlike = Ensemble([Mixer(patch=82, width=16, layers=1, labels=80).eval()])(*power_law())
+    assert float(unlike.abs().max()) == 0
+
+
+def test_an_empty_ensemble_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one member"):
+        Ensemble([])
