@@ -26,6 +26,8 @@ GIVE_UP: Final = 1e7
 STUCK: Final = 5.0
 """Times the median cost of the first stage from which a replica counts as stuck."""
 LARGEST_LOG: Final = 60.0
+_AT_ONCE: Final = 8
+"""Replicas of which one Jacobian is held: larger buffers cost more than they save."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,23 +158,22 @@ class _Stage:
         return ANCHOR * ((weights - self._anchor) ** 2).sum(1)
 
     def _proposal(self, weights: Tensor, active: Tensor) -> Tensor:
-        """The damped step of the replicas [active]; normal equations are solved in float64."""
-        points, now = self._points, weights[active]
+        """The damped step of the replicas [active]."""
+        return torch.cat([self._moved(weights, part) for part in torch.split(active, _AT_ONCE)])
+
+    def _moved(self, weights: Tensor, rows: Tensor) -> Tensor:
+        points, now = self._points, weights[rows]
         values, jacobian = self._network.jacobian(now, points.inputs)
-        residual, slope = self._residual(values, active)
-        mask = points.training[active]
-        jacobian = jacobian * (slope * mask).unsqueeze(-1)
-        turned = jacobian.transpose(1, 2)
-        normal = torch.bmm(turned, jacobian).double()
-        gradient = torch.bmm(turned, (residual * mask).unsqueeze(-1))[..., 0].double()
-        gradient = gradient + ANCHOR * (now - self._anchor[active]).double()
-        diagonal = torch.diagonal(normal, dim1=1, dim2=2)
+        residual, slope = self._residual(values, rows)
+        mask = points.training[rows]
+        jacobian *= (slope * mask).unsqueeze(-1)
+        diagonal = torch.linalg.vector_norm(jacobian, dim=1).square()
         damped = diagonal + 1e-4 * diagonal.mean(1, keepdim=True)
-        damped = ANCHOR + self._damping[active, None].double() * damped
-        factor, failed = torch.linalg.cholesky_ex(normal + torch.diag_embed(damped))
-        move = torch.cholesky_solve(gradient.unsqueeze(-1), factor)[..., 0]
-        move = torch.where((failed == 0)[:, None], move, torch.zeros_like(move))
-        return now - move.to(now.dtype)
+        damped = ANCHOR + self._damping[rows, None] * damped
+        held = ANCHOR * (now - self._anchor[rows])
+        few = jacobian.shape[1] < jacobian.shape[2]
+        step = _step_by_points if few else _step_by_weights
+        return now - step(jacobian, residual * mask, held, damped)
 
     def _residual(self, values: Tensor, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Residuals [R', N] of outputs [R', N] of these replicas, and their slopes."""
@@ -182,3 +183,37 @@ class _Stage:
             model = model.clamp(max=LARGEST_LOG).exp()
             slope = model * slope
         return (model - self._target[rows]) / self._sigma[rows], slope
+
+
+def _step_by_weights(jacobian: Tensor, residual: Tensor, held: Tensor, damped: Tensor) -> Tensor:
+    """(J^T J + D)^-1 (J^T r + h) [R, parameters], solved in float64; 0 where that fails.
+
+    ``jacobian`` J [R, N, parameters], ``residual`` r [R, N], ``held`` h and ``damped`` the diagonal
+    D [R, parameters].
+    """
+    turned = jacobian.transpose(1, 2)
+    gradient = torch.bmm(turned, residual.unsqueeze(-1))[..., 0] + held
+    normal = torch.bmm(turned, jacobian).double()
+    torch.diagonal(normal, dim1=1, dim2=2).add_(damped)
+    return _solved(normal, gradient)
+
+
+def _step_by_points(jacobian: Tensor, residual: Tensor, held: Tensor, damped: Tensor) -> Tensor:
+    """``_step_by_weights`` for fewer points than weights, by the matrix inversion lemma.
+
+    With u = h / D it is u + D^-1 J^T (1 + J D^-1 J^T)^-1 (r - J u).
+    """
+    alone = held / damped
+    rest = residual - torch.bmm(jacobian, alone.unsqueeze(-1))[..., 0]
+    scaled = jacobian * damped.rsqrt().unsqueeze(1)
+    normal = torch.bmm(scaled, scaled.transpose(1, 2)).double()
+    torch.diagonal(normal, dim1=1, dim2=2).add_(1.0)
+    solved = _solved(normal, rest).unsqueeze(-1)
+    return alone + torch.bmm(jacobian.transpose(1, 2), solved)[..., 0] / damped
+
+
+def _solved(matrix: Tensor, right: Tensor) -> Tensor:
+    """Solution [R, n] in the type of ``right``; 0 where the matrix [R, n, n] is not positive."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    found = torch.cholesky_solve(right.double().unsqueeze(-1), factor)[..., 0]
+    return torch.where((failed == 0)[:, None], found, 0.0).to(right.dtype)
