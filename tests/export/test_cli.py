@@ -86,15 +86,21 @@ def test_a_wrong_recipe_gives_one_sentence(
 ) -> None:
     assert _train(cache, tmp_path / "x.pt", "--recipe", "jump=1") == 1
     assert _train(cache, tmp_path / "x.pt", "--recipe", "jump_ratio=a,b") == 1
+    assert _train(cache, tmp_path / "x.pt", "--recipe", "papper") == 1
     errors = capsys.readouterr().err.splitlines()
     assert errors == [
         "zeroloss-export: unknown recipe field 'jump'",
         "zeroloss-export: expected --recipe FIELD=NUMBER[,NUMBER], got 'jump_ratio=a,b'",
+        (
+            "zeroloss-export: expected --recipe measured or paper or FIELD=NUMBER[,NUMBER], "
+            "got 'papper'"
+        ),
     ]
 
 
 def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("train elements", "train zlp", "evaluate", "package", "low-loss"):
+    commands = ("train elements", "train zlp", "train paper", "evaluate", "package", "low-loss")
+    for command in (*commands, "dataset", "table2"):
         with pytest.raises(SystemExit):
             main([*command.split(), "--help"])
         assert f"zeroloss-export {command} " in capsys.readouterr().out.split("examples:")[1]

@@ -82,8 +82,7 @@ def run(options: argparse.Namespace) -> None:
     parts = out.with_name(f"{out.name}.parts")
     there = _resume(parts, plan)
     _check_room(plan, table, out, sum(there.values()))
-    parts.mkdir(parents=True, exist_ok=True)
-    (parts / _PLAN).write_text(plan.as_json(), encoding="utf-8")
+    _note(parts, plan)
     shards = [shard for shard in plan.shards() if shard.name not in there]
     new = sum(shard.rows for shard in shards)
     with _progress() as bar:
@@ -113,23 +112,29 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _resume(parts: Path, plan: Plan) -> dict[str, int]:
-    """Sizes in bytes of the shards that lie in ``parts``, by name."""
-    if not parts.exists():
-        return {}
+    """Sizes in bytes of the shards that lie in ``parts``, by name; ValueError if of another set."""
+    held = {path.name: path.stat().st_size for path in parts.glob("*.h5")}
     noted = parts / _PLAN
-    # The plan is written before the first shard: a folder without it was begun and no more.
-    if noted.exists() and _parsed(noted) not in (None, json.loads(plan.as_json())):
+    if (noted.exists() or held) and _parsed(noted) != json.loads(plan.as_json()):
         raise ValueError(f"{parts} holds parts of another data set: remove it or change --out")
     for unfinished in parts.glob("*.part"):
         unfinished.unlink()
-    return {path.name: path.stat().st_size for path in parts.glob("*.h5")}
+    return held
 
 
 def _parsed(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (OSError, ValueError):
         return None
+
+
+def _note(parts: Path, plan: Plan) -> None:
+    """Say whose shards will lie in ``parts``, before the first of them does."""
+    parts.mkdir(parents=True, exist_ok=True)
+    part = parts / f"{_PLAN}.part"
+    part.write_text(plan.as_json(), encoding="utf-8")
+    part.replace(parts / _PLAN)
 
 
 def _check_room(plan: Plan, table: CrossSectionTable, out: Path, held_bytes: int) -> None:
