@@ -1,4 +1,4 @@
-"""What replicas are trained on: cluster means with their errors, pseudo-data in the tail."""
+"""What replicas are trained on: cluster means with their errors, pseudo-data beyond them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,19 @@ _ALIGNED: Final = 0.005
 """Relative error of a mean spectrum however many electrons it holds: a peak of which the maximum is
 known to a hundredth of a channel, interpolated linearly, is no better on its flank."""
 _PSEUDO_POINTS: Final = 24
+_SMOOTHED: Final = 15
+"""Channels over which the spectrum is smoothed that pseudo-data do not exceed."""
 _PSEUDO_ERROR: Final = 0.3
-"""Relative error of a pseudo-datum beside its replica's own level."""
-FLATTENING: Final = (0.6, 0.5)
-"""Mean and standard deviation over replicas of how much the exponent of the tail falls beyond the
-region where it is seen. Zero-loss tails flatten: the mean and the width were set on simulated
-peaks, so that the 68 % band of the mixed region holds the truth in 68 % of the channels."""
+"""Error of a pseudo-datum beside its replica's own level: this part of what the levels of all
+replicas scatter by there, at most this part of the level."""
+EXPONENT_ERROR: Final = 0.25
+"""Standard deviation over replicas of the exponent of the tail where it is last seen."""
+FALL: Final = (0.7, 0.5)
+"""Mean and standard deviation over replicas of how much the exponent falls beyond, each time the
+energy grows e-fold. Zero-loss tails flatten: these three numbers were set on simulated peaks, so
+that the 68 % band holds the truth in 68 % of the channels all over the mixed region."""
+_FLATTEST: Final = 0.7
+"""Exponent at which a tail that falls stops to flatten."""
 _NOTHING: Final = 0.03
 """Of the noise of a channel: pseudo-data are not lower."""
 _HELD_OUT: Final = 0.2
@@ -126,12 +133,13 @@ def make_training_set(
     """The points of all clusters for so many replicas.
 
     Replica k sees I + r sigma + sum_j r_j mode_j (Roest et al. 2021), trains up to its own boundary
-    between the ruling and the mixed region, and is pulled down in the region where the zero loss
-    is gone by pseudo-data: the tail continued with an exponent that it has drawn, never above the
-    measured spectrum. A fifth of its measured points is held out for early stopping.
+    between the ruling and the mixed region, and beyond follows pseudo-data: the tail continued as
+    it has drawn for all clusters (`continued_tails`), never above the measured spectrum. A fifth of
+    its measured points is held out for early stopping.
     """
+    tails = rng.standard_normal((2, replicas, 1))
     parts = [
-        _of_cluster(energy_ev, cluster, region, noise, scaling, replicas, rng)
+        _of_cluster(energy_ev, cluster, region, noise, scaling, tails, rng)
         for cluster, region in zip(clusters, regions, strict=True)
     ]
     energy, log_counts, condition, measured, target, sigma, training, held = (
@@ -155,9 +163,10 @@ def _of_cluster(
     regions: Regions,
     noise: NoiseModel,
     scaling: Scaling,
-    replicas: int,
+    tails: Floats,
     rng: np.random.Generator,
 ) -> tuple[Floats, ...]:
+    replicas = len(tails[0])
     binned = bin_trained(energy_ev, cluster, regions, noise, scaling.width_ev)
     bins = len(binned.energy_ev)
     drawn = binned.counts + rng.standard_normal((replicas, bins)) * binned.sigma
@@ -165,8 +174,8 @@ def _of_cluster(
     boundary = rng.uniform(*regions.ruling_ev, replicas)[:, None]
     known = (binned.energy_ev <= boundary).astype(float)
     held = (rng.random((replicas, bins)) < _HELD_OUT) * known
-    far, levels = _pseudo_data(energy_ev, cluster, regions, noise, replicas, rng)
-    ones = np.ones((replicas, len(far)))
+    far, levels, errors = _pseudo_data(energy_ev, cluster, regions, noise, tails)
+    asked = (far > boundary).astype(float)
     energy = np.concatenate([binned.energy_ev, far])
     return (
         energy,
@@ -174,39 +183,57 @@ def _of_cluster(
         np.full(len(energy), cluster.condition),
         np.concatenate([binned.counts, np.full(len(far), np.nan)]),
         np.concatenate([drawn, levels], 1),
-        np.concatenate([np.broadcast_to(binned.sigma, drawn.shape), _PSEUDO_ERROR * levels], 1),
-        np.concatenate([known - held, ones], 1),
-        np.concatenate([held, 0.0 * ones], 1),
+        np.concatenate([np.broadcast_to(binned.sigma, drawn.shape), errors * levels], 1),
+        np.concatenate([known - held, asked], 1),
+        np.concatenate([held, 0.0 * asked], 1),
     )
 
 
 def _pseudo_data(
-    energy_ev: Floats,
-    cluster: Cluster,
-    regions: Regions,
-    noise: NoiseModel,
-    replicas: int,
-    rng: np.random.Generator,
-) -> tuple[Floats, Floats]:
-    """Energies [n] where the zero loss is gone, and the level each replica is pulled to [R, n].
+    energy_ev: Floats, cluster: Cluster, regions: Regions, noise: NoiseModel, tails: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Energies [n] from the ruling region on, each replica's level there [R, n], relative errors.
 
-    None where the range ends before: nothing is asked of a replica there.
+    None where the zero loss rules to the end of the range.
     """
     inner, last = regions.ruling_ev[0], float(energy_ev[-1])
-    if regions.gone_ev >= last:
-        return np.zeros(0), np.zeros((replicas, 0))
-    far = np.geomspace(regions.gone_ev, last, _PSEUDO_POINTS)
+    if inner >= last:
+        return np.zeros(0), np.zeros((tails.shape[1], 0)), np.zeros(0)
+    far = np.geomspace(inner, last, _PSEUDO_POINTS)
     counts = bridged(cluster.counts)
     below = np.flatnonzero((energy_ev > 0) & (energy_ev <= 1.02 * inner) & (counts > 0))
     # At a coarse dispersion no channel may lie so near to the boundary.
     near = below[energy_ev[below] > min(0.8 * inner, energy_ev[below[-1]] - 1e-9)]
     level = np.mean(np.log(counts[near]) + regions.exponent * np.log(energy_ev[near] / inner))
-    flattening = rng.normal(*FLATTENING, replicas)[:, None]
-    levels = np.exp(level + (flattening - regions.exponent) * np.log(far / inner))
-    most = np.interp(far, energy_ev, smoothed(cluster.counts))
+    lever = np.log(far / inner)
+    levels = np.exp(level + continued_tails(lever, regions.exponent, tails))
+    smooth = smoothed(cluster.counts, _SMOOTHED)
+    most = np.interp(far, energy_ev, smooth)
     # What is far below the noise of a channel cannot be told from nothing.
     least = _NOTHING * np.interp(far, energy_ev, np.sqrt(noise.variance(counts)))
-    return far, np.maximum(np.minimum(levels, most), least)
+    scatter = np.hypot(EXPONENT_ERROR * lever, 0.5 * FALL[1] * lever**2)
+    # Where the spectrum drowns in noise nothing is known of its tail any better.
+    variance = noise.of_mean(smooth, np.full(len(smooth), _SMOOTHED)) / cluster.pixels
+    drowned = np.interp(far, energy_ev, np.sqrt(variance) / np.maximum(smooth, 1e-9))
+    least_error = np.clip(drowned, _ALIGNED, _PSEUDO_ERROR)
+    errors = np.maximum(_PSEUDO_ERROR * np.minimum(scatter, 1.0), least_error)
+    return far, np.maximum(np.minimum(levels, most), least), errors
+
+
+def continued_tails(lever: Floats, exponent: float, drawn: Floats) -> Floats:
+    """ln of tails [R, n] beyond the energy E_0 where they are last seen, 0 there.
+
+    With ``lever`` [n] = u = ln(E / E_0), 0 or more, a tail is -r u + a u^2 / 2: a power law whose
+    exponent r, about ``exponent``, falls by a while the energy grows e-fold, until it is so flat
+    as tails become. ``drawn`` [2, R, 1] are both in standard deviations from their means: what is
+    not known of a tail grows with the lever.
+    """
+    start = exponent + EXPONENT_ERROR * drawn[0]
+    fall = FALL[0] + FALL[1] * drawn[1]
+    flattest = np.minimum(start, _FLATTEST)
+    turn = np.minimum(lever, (start - flattest) / np.maximum(fall, 1e-3))
+    tails: Floats = 0.5 * fall * turn**2 - start * turn - flattest * (lever - turn)
+    return tails
 
 
 def _tensor(values: Floats) -> torch.Tensor:

@@ -7,11 +7,13 @@ import pytest
 
 from zeroloss_export.training.zlp.noise import NoiseModel
 from zeroloss_export.training.zlp.points import (
+    EXPONENT_ERROR,
+    FALL,
     FIRST_WIDTHS,
-    FLATTENING,
     Cluster,
     TrainingSet,
     bin_trained,
+    continued_tails,
     make_training_set,
 )
 from zeroloss_export.training.zlp.regions import Regions, smoothed
@@ -87,32 +89,72 @@ def test_pseudo_data_never_lie_above_the_spectrum() -> None:
     data = _set(cluster)
     pseudo = data.measured.numpy() == 0
     levels = data.points.target.numpy()[:, pseudo]
-    far = np.geomspace(REGIONS.gone_ev, ENERGY[-1], levels.shape[1])
+    far = np.geomspace(REGIONS.ruling_ev[0], ENERGY[-1], levels.shape[1])
     most = np.interp(far, ENERGY, smoothed(cluster.counts))
     assert (levels <= most * (1 + 1e-5)).all()
     assert (levels > 0).all()
-    # The exponent is drawn: what replicas are pulled to differs.
-    assert np.log(levels[:, 0]).std() > 0.3
+    # The tail is drawn: what replicas follow differs, the more the farther.
+    beyond = np.flatnonzero(far > REGIONS.gone_ev)[0]
+    assert np.log(levels[:, beyond]).std() > 0.3 > np.log(levels[:, 1]).std()
 
 
-def test_pseudo_data_follow_the_tail_where_no_specimen_limits_them() -> None:
-    """Mean and deviation of the drawn exponents show in the levels where the zero loss is gone."""
-    cluster = _cluster()
-    high = replace(cluster, counts=cluster.counts + 1e6 * (ENERGY > 7.0))
-    quiet = replace(NOISE, gain=1e-6, readout=1e-3)
+def test_pseudo_data_begin_at_the_boundary_of_each_replica() -> None:
+    data = _set(_cluster())
+    pseudo = data.measured.numpy() == 0
+    far = np.geomspace(REGIONS.ruling_ev[0], ENERGY[-1], int(pseudo.sum()))
+    asked = data.points.training.numpy()[:, pseudo] > 0
+    binned = bin_trained(ENERGY, _cluster(), REGIONS, NOISE, WIDTH).energy_ev
+    ends = np.array([binned[row].max() for row in data.seen.numpy()[:, ~pseudo] > 0])
+    assert (far[None, :] > ends[:, None])[asked].all(), "none below what is measured"
+    assert asked[:, far > REGIONS.ruling_ev[1]].all()
+    # Near the boundary what is drawn is known well, far out no better than its own level.
+    relative = (data.points.sigma / data.points.target).numpy()[:, pseudo]
+    assert (np.diff(relative[0]) > -1e-6).all()
+    assert relative.min() == pytest.approx(0.005, rel=1e-3)
+    assert relative.max() == pytest.approx(0.3, rel=1e-3)
+
+
+def test_tails_flatten_and_are_known_the_less_the_farther() -> None:
+    """The exponent scatters where it is last seen and falls beyond, by as much as it has drawn."""
+    lever = np.linspace(0.0, 1.0, 21)
+    drawn = np.random.default_rng(2).standard_normal((2, 5000, 1))
+    tails = continued_tails(lever, 4.0, drawn)
+    assert not tails[:, 0].any()
+    exponent = -np.diff(tails, axis=1) / np.diff(lever)
+    assert exponent[:, 0].mean() == pytest.approx(4.0, abs=0.05)
+    assert exponent[:, 0].std() == pytest.approx(EXPONENT_ERROR, rel=0.1)
+    fall = (exponent[:, 0] - exponent[:, -1]) / 0.95
+    assert fall.mean() == pytest.approx(FALL[0], abs=0.05)
+    assert fall.std() == pytest.approx(FALL[1], rel=0.1)
+
+
+def test_a_replica_continues_the_tail_alike_in_all_clusters() -> None:
+    thin, thick = _cluster(), replace(_cluster(), log_counts=15.0)
     rng = np.random.default_rng(2)
-    data = make_training_set(ENERGY, [high], [REGIONS], quiet, SCALING, REPLICAS, rng)
-    first = int(np.flatnonzero(data.measured.numpy() == 0)[0])
-    inner = REGIONS.ruling_ev[0]
-    at = float(np.interp(inner, ENERGY, cluster.counts))
-    logs = np.log(data.points.target.numpy()[:, first] / at)
-    exponent = -logs / np.log(REGIONS.gone_ev / inner)
-    assert exponent.mean() == pytest.approx(REGIONS.exponent - FLATTENING[0], abs=0.25)
-    assert exponent.std() == pytest.approx(FLATTENING[1], rel=0.2)
+    points = make_training_set(
+        ENERGY, [thin, thick], [REGIONS, REGIONS], NOISE, SCALING, 50, rng
+    ).points
+    count = points.target.shape[1] // 2
+    first, second = points.target[:, :count], points.target[:, count:]
+    pseudo = slice(-24, None)
+    np.testing.assert_allclose(first[:, pseudo], second[:, pseudo])
+    assert not np.allclose(first[:, : count - 24], second[:, : count - 24]), "noise is its own"
+
+
+def test_a_tail_that_has_become_flat_stays_so() -> None:
+    lever = np.linspace(0.0, 6.0, 61)
+    drawn = np.random.default_rng(2).standard_normal((2, 500, 1))
+    for exponent in (3.0, 1.0, 0.2):
+        tails = continued_tails(lever, exponent, drawn)
+        slopes = -np.diff(tails, axis=1) / np.diff(lever)
+        lowest = np.minimum(slopes[:, :1], 0.7)
+        assert (slopes >= lowest - 1e-9).all()
+        assert np.isfinite(tails).all()
 
 
 def test_nothing_is_asked_beyond_the_range() -> None:
-    data = _set(_cluster(), replace(REGIONS, gone_ev=float(ENERGY[-1])), 5)
+    last = float(ENERGY[-1])
+    data = _set(_cluster(), Regions((last, last), last, 3.0), 5)
     assert (data.measured.numpy() > 0).all()
 
 
