@@ -19,6 +19,7 @@ from zeroloss_export.networks.ensemble import (
     UNLIKE_THRESHOLD,
     ElementGraph,
     Ensemble,
+    Joining,
 )
 from zeroloss_export.networks.evidence import edge_labels
 from zeroloss_export.networks.warm_start import start_from
@@ -110,7 +111,7 @@ def write_package(
     name: str = "elements",
     version: str,
     threshold: float,
-    temperature: float = 1.0,
+    joining: Joining | None = None,
     metrics: dict[str, float],
     data: str,
     buckets: Buckets | None = None,
@@ -124,7 +125,7 @@ def write_package(
     """
     if not UNLIKE_THRESHOLD <= threshold < 1:
         raise ValueError(f"expected a threshold from {UNLIKE_THRESHOLD} to 1, got {threshold:g}")
-    ensemble = Ensemble([member.network for member in members], temperature)
+    ensemble = Ensemble([member.network for member in members], joining)
     graph = ElementGraph(ensemble).eval()
     buckets = buckets or Buckets()
     content, described = verified_graph(
@@ -139,8 +140,8 @@ def write_package(
         title="Elements in core-loss spectra",
         description=(
             "Which of the elements Be to Bi have a core-loss edge in the spectrum: calibrated "
-            "probability (of the mean logit) of an ensemble of networks trained on simulated "
-            "spectra only, and the standard deviation of its members; whether the spectrum is "
+            "probability (of the mean logit less what the members disagree by) of an ensemble of "
+            "networks trained on simulated spectra only, and its spread; whether the spectrum is "
             "unlike anything trained on; and for every edge where the counts rise and how far "
             "above the noise. Weights are stored as float16, arithmetic is float32."
         ),

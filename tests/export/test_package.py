@@ -18,7 +18,7 @@ from zeroloss_export.evaluation.metrics import balanced_threshold, scores
 from zeroloss_export.evaluation.scans import pixel_shares, predict_scan, read_scan
 from zeroloss_export.evaluation.session import session_predictor
 from zeroloss_export.networks.convnext import ConvNext
-from zeroloss_export.networks.ensemble import ElementGraph, Ensemble
+from zeroloss_export.networks.ensemble import ElementGraph, Ensemble, Joining
 from zeroloss_export.networks.mixer import Mixer
 from zeroloss_export.onnx_graph import onnx_runner
 from zeroloss_export.package import (
@@ -36,6 +36,7 @@ from zeroloss_export.simulate.recipe import Recipe
 from zeroloss_export.simulate.spectra import LabelledSpectra, SpectrumSimulator
 
 FEW = Buckets(cpu=4, gpu=(4, 16))
+JOINING = Joining(caution=0.5, temperature=1.25, bias=-0.1)
 EMBEDDED = builtin_folder() / "elements"
 
 
@@ -64,7 +65,7 @@ def written(
         simulated,
         version="1.2",
         threshold=0.5,
-        temperature=1.25,
+        joining=JOINING,
         metrics={"simulated_f1": 0.12345},
         data="a test",
         buckets=FEW,
@@ -158,7 +159,7 @@ def test_the_graph_gives_what_torch_gives(
     counts = torch.poisson(falling, generator=rng)
     counts[0, 0] = torch.nan
     inputs = counts, torch.linspace(60, 900, batch), torch.linspace(0.1, 4, batch)
-    ensemble = Ensemble([member.network for member in members], 1.25).eval()
+    ensemble = Ensemble([member.network for member in members], JOINING).eval()
     with torch.no_grad():
         for expected, got in zip(ensemble(*inputs), predictor(*inputs), strict=True):
             torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
@@ -171,7 +172,7 @@ def test_the_graph_gives_what_torch_gives(
 def test_a_graph_of_other_weights_is_noticed(
     written: tuple[Path, Manifest], members: list[Member], simulated: LabelledSpectra
 ) -> None:
-    other = ElementGraph(Ensemble([members[0].network], 1.25)).eval()
+    other = ElementGraph(Ensemble([members[0].network], JOINING)).eval()
     with torch.no_grad():
         assert largest_difference(other, written[0] / "model.onnx", simulated, FEW) > 1e-3
 

@@ -51,6 +51,7 @@ class _Judge:
     members: list[str]
     threshold: float | None = None
     temperature: float = 1.0
+    bias: float = 0.0
     about: list[str] = field(default_factory=list)
 
 
@@ -102,6 +103,7 @@ def run(options: argparse.Namespace) -> None:
         threshold,
         seed=TEST_SEED,
         temperature=source.temperature,
+        bias=source.bias,
         say=print,
     )
     write_page(options.card, card, report, source.about)
@@ -135,6 +137,7 @@ def _source(package: Path | None, checkpoints: list[Path] | None) -> _Judge:
             list(manifest.trained.members),
             manifest.output("probability").threshold,
             manifest.trained.metrics.get("temperature", 1.0),
+            manifest.trained.metrics.get("bias", 0.0),
             about_package(loaded),
         )
     members = [load_member(path) for path in checkpoints or []]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import math
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Final
 
 from zeroloss.models.manifest import Buckets
 from zeroloss_export.commands.cross_sections import add_option, cross_sections
-from zeroloss_export.evaluation.calibration import fit_temperature
+from zeroloss_export.evaluation.calibration import fit_joining
 from zeroloss_export.evaluation.judged import Judged, judge_spectra
 from zeroloss_export.evaluation.metrics import balanced_threshold, scores
 from zeroloss_export.evaluation.per_element import CONTESTED
 from zeroloss_export.evaluation.reliability import reliability
-from zeroloss_export.networks.ensemble import UNLIKE_THRESHOLD, Ensemble
+from zeroloss_export.networks.ensemble import UNLIKE_THRESHOLD, Ensemble, Joining
 from zeroloss_export.package import load_member, write_package
 from zeroloss_export.simulate.recipe import Recipe
 from zeroloss_export.simulate.spectra import SpectrumSimulator
@@ -55,11 +57,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="batch sizes on a GPU; the largest sets the memory (default: 8 32 128 512)",
     )
     parser.add_argument(
+        "--caution",
+        type=float,
+        default=Joining().caution,
+        help="standard deviations of the members' logits that are taken off their mean (default 1)",
+    )
+    parser.add_argument(
         "--temperature",
-        type=_temperature,
+        type=_calibration,
         default=None,
-        metavar=f"T|{_FIT}",
-        help="the mean logit is divided by it; fit: on half of the simulated spectra (default)",
+        metavar=f"T[,BIAS]|{_FIT}",
+        help="the joined logit is divided by it, then the bias is added; fit: both on half of the "
+        "simulated spectra (default)",
     )
     parser.add_argument(
         "--threshold",
@@ -80,21 +89,23 @@ def run(options: argparse.Namespace) -> None:
     fitted = simulator.batch(options.simulated // 2)
     held_out = simulator.batch(options.simulated - options.simulated // 2)
     networks = [member.network for member in members]
-    temperature = options.temperature or round(
-        fit_temperature(Ensemble(networks).eval(), fitted), 3
-    )
-    judged = judge_spectra(Ensemble(networks, temperature).eval(), held_out)
+    joining = Joining(options.caution, *(options.temperature or ()))
+    if options.temperature is None:
+        joining = fit_joining(Ensemble(networks, joining).eval(), fitted)
+    # What the manifest says, to the last digit.
+    joining = Joining(*(round(value, 4) for value in astuple(joining)))
+    judged = judge_spectra(Ensemble(networks, joining).eval(), held_out)
     answers = (judged.probability, judged.present)
     threshold = options.threshold or max(
         UNLIKE_THRESHOLD, balanced_threshold(*answers, judged.known)
     )
     result = scores(*answers, threshold, judged.known)
-    before = judged.at_temperature_one(temperature)
+    before = judged.without_calibration(joining.temperature, joining.bias)
     metrics = {f"simulated_{key}": value for key, value in result.as_dict().items()}
     metrics |= {
-        "temperature": temperature,
+        **asdict(joining),
         "calibration_error": _calibration_error(judged),
-        "calibration_error_at_temperature_1": _calibration_error(before),
+        "calibration_error_before": _calibration_error(before),
         "simulated_unlike": float((judged.unlike >= UNLIKE_THRESHOLD).mean()),
     }
     manifest = write_package(
@@ -105,7 +116,7 @@ def run(options: argparse.Namespace) -> None:
         version=options.version,
         buckets=Buckets(cpu=options.cpu_batch, gpu=tuple(options.gpu_batches)),
         threshold=round(threshold, 4),
-        temperature=temperature,
+        joining=joining,
         metrics=metrics,
         data=_DATA + (f"; {options.note}" if options.note else ""),
         when_named=options.when_named,
@@ -113,9 +124,9 @@ def run(options: argparse.Namespace) -> None:
     size_mb = (options.out / manifest.graph.file).stat().st_size / 1e6
     print(
         f"{options.out}: {len(members)} members, {size_mb:.1f} MB, threshold {threshold:.2f}, "
-        f"temperature {temperature:.2f}, calibration error of decisions above {CONTESTED:g} "
-        f"{metrics['calibration_error']:.3f} (at temperature 1 "
-        f"{metrics['calibration_error_at_temperature_1']:.3f}), "
+        f"temperature {joining.temperature:.2f}, bias {joining.bias:.2f}, calibration error of "
+        f"decisions above {CONTESTED:g} {metrics['calibration_error']:.3f} (before "
+        f"{metrics['calibration_error_before']:.3f}), "
         f"largest |torch - ONNX Runtime| {manifest.graph.max_error:.1e}"
     )
 
@@ -126,13 +137,16 @@ def _calibration_error(judged: Judged) -> float:
     return reliability(probability, truth, bins=30, at_least=least).expected_error
 
 
-def _temperature(text: str) -> float | None:
+def _calibration(text: str) -> tuple[float, float] | None:
     if text == _FIT:
         return None
+    first, _, second = text.partition(",")
     try:
-        value = float(text)
+        temperature, bias = float(first), float(second or 0.0)
     except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0 or {_FIT!r}, got {text!r}")
-    return value
+        temperature = bias = 0.0
+    if not 0 < temperature < math.inf or not math.isfinite(bias):
+        raise argparse.ArgumentTypeError(
+            f"expected a number above 0, two as 1.2,0.5, or {_FIT!r}, got {text!r}"
+        )
+    return temperature, bias

@@ -1,53 +1,66 @@
-"""One temperature that makes probabilities mean what they say, and what it brought."""
+"""Temperature and bias that make probabilities mean what they say, and what they brought."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 
-from zeroloss_export.networks.ensemble import Ensemble
+from zeroloss_export.networks.ensemble import Ensemble, Joining
 from zeroloss_export.simulate.spectra import LabelledSpectra
 
-_RANGE: Final = (0.2, 5.0)
+_TEMPERATURES: Final = (0.2, 5.0)
+_BIASES: Final = (-5.0, 5.0)
 _AT_ONCE: Final = 128
 _SMALLEST: Final = 1e-7
 
 
 @torch.no_grad()
-def fit_temperature(ensemble: Ensemble, spectra: LabelledSpectra) -> float:
-    """The temperature, 0.2 to 5, with the smallest cross-entropy over all known labels.
+def fit_joining(ensemble: Ensemble, spectra: LabelledSpectra) -> Joining:
+    """The ensemble's joining with the temperature (0.2 to 5) and bias (within 5) that give the
 
-    C. Guo et al., On Calibration of Modern Neural Networks (2017). ``ensemble`` keeps its own.
+    smallest cross-entropy over all known labels (J. Platt, Probabilistic Outputs for Support
+    Vector Machines, 1999). ``ensemble`` keeps its own.
     """
-    logits, alike = [], []
+    joined, alike = [], []
     for at in range(0, len(spectra.counts), _AT_ONCE):
         part = slice(at, at + _AT_ONCE)
         inputs = (spectra.counts[part], spectra.offset_ev[part], spectra.scale_ev[part])
-        every = ensemble.logits(*inputs)
-        alike.append(1 - ensemble.unlike(every, *inputs))
-        logits.append(ensemble.of_elements(every).mean(0))
-    logit, passed = torch.cat(logits).double(), torch.cat(alike).double()
-    known = spectra.known[:, : logit.shape[1]] > 0
-    truth = spectra.present[:, : logit.shape[1]].double()
+        logits = ensemble.logits(*inputs)
+        alike.append(1 - ensemble.unlike(logits, *inputs))
+        joined.append(ensemble.joining.joined(ensemble.of_elements(logits)))
+    logit, passed = torch.cat(joined).double(), torch.cat(alike).double()
+    known = spectra.known > 0
+    truth = spectra.present > 0
 
-    def loss(log_temperature: float) -> float:
-        probability = passed * torch.sigmoid(logit / np.exp(log_temperature))
+    def with_(values: NDArray[np.float64]) -> Joining:
+        return replace(
+            ensemble.joining, temperature=float(np.exp(values[0])), bias=float(values[1])
+        )
+
+    def loss(values: NDArray[np.float64]) -> float:
+        probability = passed * with_(values).probability(logit)
         probability = probability.clamp(_SMALLEST, 1 - _SMALLEST)
-        right = torch.where(truth > 0, probability, 1 - probability)
+        right = torch.where(truth, probability, 1 - probability)
         return float(-(right.log() * known).sum() / known.sum())
 
-    low, high = np.log(_RANGE)
-    return float(np.exp(minimize_scalar(loss, bounds=(low, high), method="bounded").x))
+    low, high = np.log(_TEMPERATURES)
+    bounds = ((low, high), _BIASES)
+    found = minimize(loss, np.zeros(2), method="Nelder-Mead", bounds=bounds)
+    return with_(found.x)
 
 
 def uncalibrated(
-    probability: NDArray[np.floating], unlike: NDArray[np.floating], temperature: float
+    probability: NDArray[np.floating],
+    unlike: NDArray[np.floating],
+    temperature: float,
+    bias: float,
 ) -> NDArray[np.float64]:
-    """What probabilities [spectrum, label] would be at a temperature of one.
+    """What probabilities [spectrum, label] would be at a temperature of one without a bias.
 
     ``unlike`` [spectrum, 1] is what they were multiplied with one minus of.
     """
@@ -55,5 +68,5 @@ def uncalibrated(
     share = np.divide(
         probability.astype(np.float64), alike, out=np.zeros(probability.shape), where=alike > 0
     ).clip(_SMALLEST, 1 - _SMALLEST)
-    logit = temperature * np.log(share / (1 - share))
+    logit = temperature * (np.log(share / (1 - share)) - bias)
     return np.asarray(alike / (1 + np.exp(-logit)))

@@ -36,9 +36,9 @@ class Judged:
         """Probability and truth [decision] of every known label."""
         return self.probability[self.known].astype(np.float64), self.present[self.known]
 
-    def at_temperature_one(self, temperature: float) -> Judged:
-        """The same spectra as without the temperature that the probabilities were made with."""
-        before = uncalibrated(self.probability, self.unlike, temperature)
+    def without_calibration(self, temperature: float, bias: float) -> Judged:
+        """The same spectra without the temperature and bias the probabilities were made with."""
+        before = uncalibrated(self.probability, self.unlike, temperature, bias)
         return replace(self, probability=before.astype(np.float32))
 
 

@@ -22,8 +22,8 @@ def write_page(folder: Path, card: Card, report: Report, about: Sequence[str]) -
 
     folder.mkdir(parents=True, exist_ok=True)
     curves = {f"probability {CONTESTED:g} or more": report.contested}
-    if report.temperature != 1:
-        curves["the same at a temperature of 1"] = report.before
+    if (report.temperature, report.bias) != (1, 0):
+        curves["the same before calibration"] = report.before
     plots.plot_reliability(folder / "reliability.png", curves, report.threshold)
     plots.plot_elements(folder / "elements.png", report.elements)
     plots.plot_conditions(folder / "conditions.png", report.dose, report.jump_ratio)
@@ -50,8 +50,9 @@ def _calibration(report: Report) -> str:
         f"One decision is one element in one of {len(report.test.probability)} simulated test "
         f"spectra (seed {report.seed}, never trained on); the bins are of equal mass. Nearly all "
         "decisions are plain absences, so that the error over all of them is small for any "
-        "network; the rows below are the ones that tell. The mean logit is divided by a "
-        f"temperature of {report.temperature:.2f}, fitted to other simulated spectra."
+        "network; the rows below are the ones that tell. Logits are divided by a temperature of "
+        f"{report.temperature:.2f} and a bias of {report.bias:.2f} is added, both fitted to other "
+        "simulated spectra."
     )
 
     def row(name: str, curve: Reliability) -> tuple[object, ...]:
@@ -61,8 +62,8 @@ def _calibration(report: Report) -> str:
 
     contested = f"with a probability of {CONTESTED:g} or more"
     rows = [row("all", report.everything), row(contested, report.contested)]
-    if report.temperature != 1:
-        rows.append(row(f"{contested}, at a temperature of 1", report.before))
+    if (report.temperature, report.bias) != (1, 0):
+        rows.append(row(f"{contested}, before calibration", report.before))
     if report.claimed is not None:
         rows.append(row("above the threshold", report.claimed))
     head = "decisions | number | bins | expected calibration error | largest error of a bin"

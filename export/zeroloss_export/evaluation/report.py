@@ -37,8 +37,8 @@ class Report:
 
     ``everything`` is the reliability over every label decision, ``contested`` over those with a
     probability of `CONTESTED` or more, ``claimed`` over those above the threshold (none: None),
-    ``before`` as ``contested`` without the network's ``temperature``. ``unlike`` is the share of
-    the test spectra that are said to be unlike training.
+    ``before`` as ``contested`` without the network's ``temperature`` and ``bias``. ``unlike`` is
+    the share of the test spectra that are said to be unlike training.
     """
 
     threshold: float
@@ -49,6 +49,7 @@ class Report:
     contested: Reliability
     claimed: Reliability | None
     temperature: float
+    bias: float
     before: Reliability
     unlike: float
     elements: list[ElementScore]
@@ -66,6 +67,7 @@ def evaluate_elements(
     *,
     seed: int,
     temperature: float = 1.0,
+    bias: float = 0.0,
     say: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Everything about a network beyond ``test``, its judged test spectra, which set the sizes:
@@ -88,7 +90,7 @@ def evaluate_elements(
     few = min(GARBAGE_SPECTRA, count)
     spoiled = SpectrumSimulator(table, Recipe(), seed + _SPOILED).batch(few)
     rubbish = garbage(few, seed + _SPOILED, spoiled)
-    before, _ = test.at_temperature_one(temperature).decisions()
+    before, _ = test.without_calibration(temperature, bias).decisions()
     return Report(
         threshold,
         seed,
@@ -100,6 +102,7 @@ def evaluate_elements(
         if (probability >= threshold).any()
         else None,
         temperature,
+        bias,
         _contested(before, truth),
         float((test.unlike >= UNLIKE_THRESHOLD).mean()),
         element_scores(test, threshold),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -17,22 +18,42 @@ UNLIKE_LABEL: Final = "unlike training"
 UNLIKE_THRESHOLD: Final = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """How members' logits become one probability, sigmoid(joined / temperature + bias).
+
+    Joined is their mean less ``caution`` standard deviations, so that what they do not agree on
+    counts for less. Temperature and bias make the probability mean what it says (C. Guo et al., On
+    Calibration of Modern Neural Networks, 2017; J. Platt, Probabilistic Outputs for Support Vector
+    Machines, 1999).
+    """
+
+    caution: float = 1.0
+    temperature: float = 1.0
+    bias: float = 0.0
+
+    def joined(self, logits: Tensor) -> Tensor:
+        """One logit [batch, label] of those of the members [member, batch, label]."""
+        mean = logits.mean(0)
+        return mean - self.caution * ((logits - mean) ** 2).mean(0).sqrt()
+
+    def probability(self, logit: Tensor) -> Tensor:
+        """Of a joined logit, or of that of one member."""
+        return torch.sigmoid(logit / self.temperature + self.bias)
+
+
 class Ensemble(nn.Module):
     """counts, offset_ev, scale_ev to probability and spread [batch, 80] and unlike [batch, 1].
 
-    The probability is that of the members' mean logit, so that a member that is sure counts for
-    more than one that wavers, divided by the temperature (C. Guo et al., On Calibration of Modern
-    Neural Networks, 2017; above 1 it is less sure). The spread is the standard deviation of the
-    members' probabilities at the same temperature. Members of 81 logits say with the last one how
-    likely the spectrum is nothing that they were trained on; unlike is that of the mean, and 1
-    where `SpectrumGates` lets nothing pass. Probability and spread are multiplied by 1 - unlike.
-    Members may see different energy bins; those that see the same ones share them. Raises
-    ValueError without members.
+    The probability is that of the members' joined logits (`Joining`), the spread the standard
+    deviation of the members' probabilities with the same temperature and bias. Members of 81
+    logits say with the last one how likely the spectrum is nothing that they were trained on;
+    unlike is that of the mean, and 1 where `SpectrumGates` lets nothing pass. Probability and
+    spread are multiplied by 1 - unlike. Members may see different energy bins; those that see the
+    same ones share them. Raises ValueError without members.
     """
 
-    temperature: Tensor
-
-    def __init__(self, members: Sequence[nn.Module], temperature: float = 1.0) -> None:
+    def __init__(self, members: Sequence[nn.Module], joining: Joining | None = None) -> None:
         super().__init__()
         if not members:
             raise ValueError("expected at least one member, got none")
@@ -41,7 +62,7 @@ class Ensemble(nn.Module):
         self.grid_of_member = [kinds.index(grid_of(member)) for member in members]
         self.members = nn.ModuleList(members)
         self.gates = SpectrumGates(self.window_ev)
-        self.register_buffer("temperature", torch.tensor(temperature))
+        self.joining = joining or Joining()
 
     @property
     def window_ev(self) -> tuple[float, float]:
@@ -74,12 +95,13 @@ class Ensemble(nn.Module):
         return (*self.judged(logits, unlike), unlike)
 
     def judged(self, logits: Tensor, unlike: Tensor) -> tuple[Tensor, Tensor]:
-        """Probability and spread [batch, 80] of members' logits, at the temperature."""
-        cooled = self.of_elements(logits) / self.temperature
-        each = torch.sigmoid(cooled)
+        """Probability and spread [batch, 80] of members' logits."""
+        logits = self.of_elements(logits)
+        each = self.joining.probability(logits)
         spread = ((each - each.mean(0)) ** 2).mean(0).sqrt()
         alike = 1 - unlike
-        return alike * torch.sigmoid(cooled.mean(0)), alike * spread
+        probability = self.joining.probability(self.joining.joined(logits))
+        return alike * probability, alike * spread
 
 
 class ElementGraph(nn.Module):

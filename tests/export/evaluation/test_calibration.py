@@ -1,4 +1,4 @@
-"""A temperature is found again where the test put it in."""
+"""Temperature and bias are found again where the test put them in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from zeroloss_export.evaluation.calibration import fit_temperature, uncalibrated
+from zeroloss_export.evaluation.calibration import fit_joining, uncalibrated
 from zeroloss_export.networks.ensemble import Ensemble
 from zeroloss_export.physics.elements import ELEMENTS
 from zeroloss_export.simulate.spectra import LabelledSpectra
@@ -18,8 +18,8 @@ SPECTRA, LABELS = 200, len(ELEMENTS)
 class Given(Ensemble):
     """An ensemble whose logits are those of the test: the counts of the first channels."""
 
-    def __init__(self, temperature: float = 1.0) -> None:
-        super().__init__([torch.nn.Identity()], temperature)
+    def __init__(self) -> None:
+        super().__init__([torch.nn.Identity()])
 
     def logits(self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> Tensor:
         return counts[None]
@@ -28,11 +28,11 @@ class Given(Ensemble):
         return torch.full((len(counts), 1), 0.1)
 
 
-def overconfident(temperature: float) -> LabelledSpectra:
-    """Labels drawn from 0.9 times the probabilities of logits over the temperature."""
+def overconfident(temperature: float, bias: float) -> LabelledSpectra:
+    """Labels drawn from 0.9 times the probabilities of calibrated logits."""
     rng = torch.Generator().manual_seed(1)
     logits = temperature * (3 * torch.randn(SPECTRA, LABELS, generator=rng) - 2)
-    chance = 0.9 * torch.sigmoid(logits / temperature)
+    chance = 0.9 * torch.sigmoid(logits / temperature + bias)
     present = (torch.rand(SPECTRA, LABELS, generator=rng) < chance).float()
     known = torch.ones(SPECTRA, LABELS)
     # What is not known must not count.
@@ -41,21 +41,21 @@ def overconfident(temperature: float) -> LabelledSpectra:
     return LabelledSpectra(logits, axis, axis, present, known)
 
 
-@pytest.mark.parametrize("temperature", [0.7, 1.0, 2.0])
-def test_the_fitted_temperature_is_that_of_the_labels(temperature: float) -> None:
-    assert fit_temperature(Given(), overconfident(temperature)) == pytest.approx(
-        temperature, rel=0.05
-    )
+@pytest.mark.parametrize(("temperature", "bias"), [(0.7, 0.0), (1.0, -1.0), (2.0, 0.5)])
+def test_the_fitted_calibration_is_that_of_the_labels(temperature: float, bias: float) -> None:
+    found = fit_joining(Given(), overconfident(temperature, bias))
+    assert found.temperature == pytest.approx(temperature, rel=0.05)
+    assert found.bias == pytest.approx(bias, abs=0.1)
 
 
-def test_a_temperature_can_be_taken_back() -> None:
+def test_a_calibration_can_be_taken_back() -> None:
     logits = torch.linspace(-8, 8, 20)
-    hot, plain = torch.sigmoid(logits / 1.5), torch.sigmoid(logits)
+    hot, plain = torch.sigmoid(logits / 1.5 + 0.4), torch.sigmoid(logits)
     unlike = np.array([[0.3]], np.float32)
-    before = uncalibrated(0.7 * hot.numpy()[None], unlike, 1.5)
+    before = uncalibrated(0.7 * hot.numpy()[None], unlike, 1.5, 0.4)
     np.testing.assert_allclose(before[0], 0.7 * plain.numpy(), atol=1e-5)
 
 
 def test_nothing_comes_back_of_what_was_no_spectrum() -> None:
-    before = uncalibrated(np.zeros((1, 3), np.float32), np.ones((1, 1), np.float32), 1.5)
+    before = uncalibrated(np.zeros((1, 3), np.float32), np.ones((1, 1), np.float32), 1.5, 0.4)
     assert (before == 0).all()

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroloss_export.networks import build
-from zeroloss_export.networks.ensemble import Ensemble
+from zeroloss_export.networks.ensemble import Ensemble, Joining
 from zeroloss_export.networks.mixer import Mixer
 
 
@@ -30,11 +30,14 @@ def power_law(spectra: int = 3, channels: int = 500) -> tuple[Tensor, Tensor, Te
     return counts.expand(spectra, -1), *axis
 
 
+MEAN = Joining(caution=0.0)
+
+
 def test_the_ensemble_takes_the_mean_logit_and_the_spread_of_its_members() -> None:
     torch.manual_seed(1)
     members = [build("mixer").eval() for _ in range(2)]
     with torch.no_grad():
-        mean, spread, unlike = Ensemble(members)(*power_law())
+        mean, spread, unlike = Ensemble(members, MEAN)(*power_law())
         each = [Ensemble([member])(*power_law()) for member in members]
     logits = [torch.logit(part[0] / (1 - part[2])) for part in each]
     torch.testing.assert_close(mean / (1 - unlike), torch.sigmoid((logits[0] + logits[1]) / 2))
@@ -42,22 +45,24 @@ def test_the_ensemble_takes_the_mean_logit_and_the_spread_of_its_members() -> No
     assert float(each[0][1].abs().max()) < 1e-6
 
 
-def test_the_temperature_divides_the_mean_logit() -> None:
+def sigmoid(value: float) -> float:
+    return float(torch.sigmoid(torch.tensor(value)))
+
+
+def test_what_the_members_disagree_on_is_taken_off_and_calibrated() -> None:
     members = [Says(1.0), Says(3.0)]
-    probability, spread, _ = Ensemble(members, temperature=2.0)(*power_law())
-    either = torch.sigmoid(torch.tensor([0.5, 1.5]))
-    assert float(probability[0, 0]) == pytest.approx(float(torch.sigmoid(torch.tensor(1.0))))
-    assert float(spread[0, 0]) == pytest.approx(float(either.diff().abs() / 2))
+    probability, spread, _ = Ensemble(members, Joining(0.5, 2.0, -0.25))(*power_law())
+    assert float(probability[0, 0]) == pytest.approx(sigmoid((2.0 - 0.5) / 2 - 0.25))
+    assert float(spread[0, 0]) == pytest.approx((sigmoid(1.25) - sigmoid(0.25)) / 2)
 
 
 def test_what_is_unlike_training_claims_as_much_less() -> None:
-    probability, spread, unlike = Ensemble([Says(2.0, last=0.0), Says(4.0, last=2.0)])(*power_law())
-    share = float(torch.sigmoid(torch.tensor(1.0)))
+    members = [Says(2.0, last=0.0), Says(4.0, last=2.0)]
+    probability, spread, unlike = Ensemble(members, MEAN)(*power_law())
+    share = sigmoid(1.0)
     assert unlike.shape == (3, 1)
     assert float(unlike[0, 0]) == pytest.approx(share)
-    assert float(probability[0, 0]) == pytest.approx(
-        (1 - share) * float(torch.sigmoid(torch.tensor(3.0)))
-    )
+    assert float(probability[0, 0]) == pytest.approx((1 - share) * sigmoid(3.0))
     assert 0 < float(spread[0, 0]) < 1 - share
 
 
