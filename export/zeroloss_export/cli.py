@@ -17,6 +17,7 @@ from zeroloss_export.commands import (
     specimen,
     table2,
     train_elements,
+    train_paper,
     train_zlp,
 )
 
@@ -92,7 +93,7 @@ def _subcommand(
 
 def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     kinds = commands.add_parser(
-        "train", help="Train networks: elements on simulated spectra, zlp on measured ones."
+        "train", help="Train networks: elements, paper on simulated spectra, zlp on measured ones."
     ).add_subparsers(dest="kind", required=True)
     zlp = _subcommand(kinds, "zlp", train_zlp.HELP, train_zlp.EXAMPLES, train_zlp.run)
     train_zlp.configure(zlp)
@@ -100,6 +101,8 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         kinds, "elements", train_elements.HELP, train_elements.EXAMPLES, train_elements.run
     )
     train_elements.configure(elements)
+    paper = _subcommand(kinds, "paper", train_paper.HELP, train_paper.EXAMPLES, train_paper.run)
+    train_paper.configure(paper)
 
 
 if __name__ == "__main__":
