@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from support.packages import make_dielectric_package, make_masked_package, make_package
+from support.packages import (
+    make_dielectric_package,
+    make_masked_package,
+    make_package,
+    make_selected_package,
+)
 from zeroloss.commands import models
 from zeroloss.models import Manifest, ModelError, load_package
 
@@ -134,3 +139,28 @@ def test_list_tells_parameters_and_what_runs_only_when_named(
         "collection_mrad 0.1 to 200 mrad, collection_mrad of the run, default 20: semi-angle",
     ):
         assert part in said
+
+
+def test_list_tells_what_is_to_be_chosen_and_that_the_low_loss_is_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    make_selected_package(tmp_path)
+    assert call("list", "--folder", tmp_path) == 0
+    said = capsys.readouterr().out
+    for part in (
+        "needs --set selected.elements=B,C",
+        "uses the low loss of the same pixel",
+        "elements, up to 3 of: B C Ca N Ti O Mn Fe La",
+        "signal one per label chosen, counts",
+        "density one per label chosen, or why",
+    ):
+        assert part in said
+
+
+def test_check_takes_a_package_with_a_selection(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_selected_package(tmp_path)
+    assert call("check", "selected", "--folder", tmp_path, *CPU) == 0
+    assert "broken" not in capsys.readouterr().out

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zeroloss.models import PackageError
 from zeroloss.models.provider import open_session
-from zeroloss.models.pruning import prune
+from zeroloss.models.pruning import prune, read_values
 
 onnx = pytest.importorskip("onnx", reason="needs the package onnx")
 
@@ -77,6 +78,66 @@ def test_the_answers_stay(whole: bytes, outputs: list[str]) -> None:
         feeds = {"x": np.float32([0.5, -3.0]), "y": np.float32([sign, 2 * sign])}
         for one, other in zip(before.run(outputs, feeds), after.run(outputs, feeds), strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+CUT = """
+    <ir_version: 10, opset_import: ["": 20]>
+    g (float[b, c] x, float[b] y) => (float[b, c] out, float[b, c] inner, float[b, c] third)
+    {
+        axes = Constant <value_ints = [1]> ()
+        column = Unsqueeze (y, axes)
+        sizes = Shape (x)
+        inner = Expand (column, sizes)
+        sum = Add (inner, x)
+        out, third = Split <axis = 0, num_outputs = 2> (sum)
+    }
+"""
+
+
+def test_tensors_that_are_given_become_inputs() -> None:
+    whole = onnx.parser.parse_model(CUT).SerializeToString()
+    model = onnx.load_model_from_string(prune(whole, {"out"}, ["inner"]))
+    onnx.checker.check_model(model, full_check=True)
+    assert [node.op_type for node in model.graph.node] == ["Add", "Split"]
+    assert [item.name for item in model.graph.output] == ["out"]
+    inputs = {item.name: item.type.tensor_type for item in model.graph.input}
+    assert list(inputs) == ["x", "y", "inner"]
+    first, second = inputs["inner"].shape.dim
+    assert (first.WhichOneof("value"), second.dim_param) == (None, "c")
+    assert inputs["inner"].elem_type == onnx.TensorProto.FLOAT
+    session, _ = open_session(model.SerializeToString(), "cpu", 1)
+    (out,) = session.run(
+        ["out"],
+        {
+            "x": np.float32([[1, 2], [3, 4]]),
+            "y": np.float32([0, 0]),
+            "inner": np.float32([[10, 20]]),
+        },
+    )
+    assert out.tolist() == [[11, 22]]
+
+
+def test_a_node_that_makes_more_than_what_is_given_stays() -> None:
+    whole = onnx.parser.parse_model(CUT).SerializeToString()
+    model = onnx.load_model_from_string(prune(whole, {"out"}, ["third"]))
+    onnx.checker.check_model(model, full_check=True)
+    assert list(model.graph.node[-1].output) == ["out", "third/not_used"]
+
+
+@pytest.mark.parametrize("name", ["sum", "nowhere", "x"])
+def test_what_no_node_makes_for_an_output_cannot_be_given(name: str) -> None:
+    whole = onnx.parser.parse_model(CUT).SerializeToString()
+    with pytest.raises(PackageError, match=f"has no output {name} that a node makes"):
+        prune(whole, {"out"}, [name])
+
+
+def test_values_and_sizes_of_inputs_are_told_apart(whole: bytes) -> None:
+    cut = onnx.parser.parse_model(CUT).SerializeToString()
+    assert read_values(cut, {"inner"}) == {"y"}
+    assert read_values(cut, {"out"}) == {"x", "y"}
+    assert read_values(whole, {"plain"}) == {"x"}
+    # Read in a branch only.
+    assert read_values(whole, {"branched"}) == {"y"}
 
 
 @given(st.sets(st.integers(0, 9)), st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9))))
