@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
-import hashlib
-import tempfile
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,12 +10,13 @@ import torch
 from torch import Tensor
 
 from zeroloss.models import save_package
-from zeroloss.models.manifest import Buckets, Graph, Manifest, Takes, Trained
+from zeroloss.models.manifest import Buckets, Manifest, Takes, Trained
 from zeroloss_export.networks.low_loss.fallback import Tail, UntrainedGraph
 from zeroloss_export.networks.low_loss.graph import LowLossGraph, build_graph
 from zeroloss_export.networks.low_loss.peak import SEARCH_EV
 from zeroloss_export.networks.low_loss.table import ZeroLossTable
-from zeroloss_export.package import OPSET, check_batches, export_graph, onnx_runner
+from zeroloss_export.onnx_graph import check_batches, onnx_runner
+from zeroloss_export.package_parts import trained_today, verified_graph
 from zeroloss_export.simulate.low_loss import random_scan
 
 BUCKETS: Final = Buckets(cpu=64, gpu=(64, 512))
@@ -112,13 +109,7 @@ def write_untrained_package(
         when_named=tail == "power law",
         stands_in=tail == "mirrored",
         takes=_takes(None),
-        trained=Trained(
-            date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-            software=f"torch {metadata.version('torch')}, onnx {metadata.version('onnx')}",
-            data="none: closed formulas",
-            spectra=0,
-            members=(),
-        ),
+        trained=trained_today(data="none: closed formulas", spectra=0, members=()),
     )
 
 
@@ -181,17 +172,13 @@ def _write(
     known = [
         torch.full_like(spectra[1], 0.5 * (item.low + item.high)) for item in graph.further_inputs
     ]
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "model.onnx"
-        export_graph(graph, path, outputs, parameters)
+
+    def departure(path: Path) -> float:
         run = onnx_runner(path, outputs, parameters)
-        error = largest_departure(graph, run, (*spectra, *known), buckets)
-        content = path.read_bytes()
-    described = Graph(
-        sha256=hashlib.sha256(content).hexdigest(),
-        opset=OPSET,
-        max_error=round(error, 9),
-        error_limit=_ERROR_LIMIT,
+        return largest_departure(graph, run, (*spectra, *known), buckets)
+
+    content, described = verified_graph(
+        graph, outputs, departure, parameters=parameters, error_limit=_ERROR_LIMIT
     )
     manifest = Manifest(
         graph=described,

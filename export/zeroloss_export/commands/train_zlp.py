@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from zeroloss.models.manifest import Trained
 from zeroloss.recording.spectrum_files import add_axis_flags, axis_given
 from zeroloss_export.low_loss_package import write_zero_loss_package
+from zeroloss_export.package_parts import trained_today
 from zeroloss_export.training.zlp.ensemble import DEFAULT_REPLICAS
 from zeroloss_export.training.zlp.levenberg import STEPS
 from zeroloss_export.training.zlp.report import summary, write_report
@@ -151,9 +150,7 @@ def _condition(text: str | None) -> tuple[str | None, list[float] | None]:
 def _account(trained: TrainedZeroLoss, sources: list[str]) -> Trained:
     """What the manifest tells of the training."""
     ensemble = trained.ensemble
-    return Trained(
-        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        software=f"torch {metadata.version('torch')}, onnx {metadata.version('onnx')}",
+    return trained_today(
         data=f"{trained.mode}: {', '.join(sources)}"[:_LONGEST],
         spectra=trained.spectra.used,
         members=(f"{int(ensemble.kept.sum())} of {len(ensemble.kept)} replicas",),
