@@ -165,11 +165,14 @@ def onnx_runner(
 
 
 def check_batches(inputs: Sequence[Tensor], buckets: Buckets) -> Iterator[list[Tensor]]:
-    """The spectra, counts [n, channel] first, in batches of every bucket and channel count."""
+    """The spectra, counts [n, channel] first, in batches of every bucket.
+
+    Those of the CPU's bucket come in all channel counts, the others in the largest.
+    """
     counts = inputs[0]
     for size in sorted({1, buckets.cpu, *buckets.gpu}):
         rows = torch.arange(size) % len(counts)
-        for channels in _CHECK_CHANNELS:
+        for channels in _CHECK_CHANNELS if size == buckets.cpu else _CHECK_CHANNELS[-1:]:
             columns = torch.arange(channels) % counts.shape[1]
             cut = counts[rows][:, columns].contiguous()
             yield [cut, *(item[rows] for item in inputs[1:])]
