@@ -109,7 +109,7 @@ def angular_integrand(
     after = wave_number_au(beam_ev - energy_loss_ev)
     q_squared = (before - after) ** 2 + 4 * before * after * np.sin(grid.edges[:, None] / 2) ** 2
     log_q = 0.5 * np.log(q_squared)
-    strength = np.exp(_interpolate(log_q, np.log(momentum_au), np.log(np.maximum(gos, 1e-30))))
+    strength = np.exp(interpolate_gos(log_q, np.log(momentum_au), np.log(np.maximum(gos, 1e-30))))
     prefactor = (
         4 * np.pi * BOHR_SQUARED_BARN * RYDBERG_EV**2
         / (energy_loss_ev * half_mass_velocity_squared_ev(beam_ev))
@@ -142,7 +142,7 @@ def cross_section(
     return grid.weights(alpha, beta) @ per_bin
 
 
-def _interpolate(log_q: FloatArray, nodes: FloatArray, log_gos: FloatArray) -> FloatArray:
+def interpolate_gos(log_q: FloatArray, nodes: FloatArray, log_gos: FloatArray) -> FloatArray:
     """Cubic in ln q on a fine uniform grid, then linear: as good and much faster to look up."""
     fine = np.linspace(nodes[0], nodes[-1], _FINE_MOMENTA)
     values = CubicSpline(nodes, log_gos, axis=0)(fine)

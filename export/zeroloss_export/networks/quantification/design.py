@@ -1,0 +1,239 @@
+"""The columns of the fit: power laws for the background, cross sections of the elements."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from zeroloss_export.networks.low_loss.peak import channels
+from zeroloss_export.networks.quantification.cross_sections import Compressed, CrossSections
+from zeroloss_export.networks.quantification.kernel import BLOCK, Convolution, LowLossKernel
+from zeroloss_export.networks.quantification.near_edge import NOWHERE_EV, LeftOut, counting, zones
+from zeroloss_export.networks.quantification.nnls import solve, with_unit_diagonal
+
+SLOTS: Final = 8
+GRID: Final = (48.0, 1.0, 48 * BLOCK)
+"""First energy, step in eV and points on which cross sections are convolved."""
+WINDOW_EV: Final = (75.0, 3100.0)
+EXPONENTS: Final = (1.0, 3.0, 5.0)
+"""Of the power laws, E^-r."""
+BELOW: Final = 0.6
+"""The fit begins at this share of the lowest onset of the selected elements in the range."""
+ROOM_EV: Final = (15.0, 15.0)
+"""What an edge needs in the range before its onset and behind what is left out."""
+STRUCTURE: Final = 0.06
+"""Relative standard deviation of an edge about its cross section right behind the onset."""
+STRUCTURE_EV: Final = (100.0, 10.0)
+"""How it falls with energy, and over what energies it is correlated."""
+_BUMPS: Final = 16
+_REFERENCE_EV: Final = 500.0
+_FALL: Final = 3.0
+_NM2: Final = 1e-10
+"""Square nanometres of a barn."""
+
+
+class Prepared(NamedTuple):
+    """What the fit needs beside the counts.
+
+    columns   [batch, column, channel]     background and elements, orthonormal to a good part
+    products  [batch, channel, pair]       of two columns each, the lower triangle
+    weight    [batch, channel]             where the fit looks, times the nominal inverse variance
+    scale     [batch, slot]                1 / norm of the element columns in barn/eV
+    quantified [batch, slot]               1 where an element has an edge to be quantified by
+    selected  [batch, slot]                1 where the slot is used
+    structure [batch, slot, pair of slots]  what structure of one element's edge, in units of its
+                                           amount squared, adds to the covariance of the amounts
+    per_area  [batch]                      1 / (counts of the low loss in nm^-2), NaN without
+    fault     [batch, 3]                   angles not known, no low loss, ratio not known: 1 or 0
+    """
+
+    columns: Tensor
+    products: Tensor
+    weight: Tensor
+    scale: Tensor
+    quantified: Tensor
+    selected: Tensor
+    structure: Tensor
+    per_area: Tensor
+    fault: Tensor
+
+
+class Design(nn.Module):
+    """Builds the columns from the axis, the microscope and the low loss; never sees the counts."""
+
+    grid: Tensor
+    zones: Tensor
+    counting: Tensor
+    first: Tensor
+    second: Tensor
+    exponents: Tensor
+
+    def __init__(
+        self,
+        table: Compressed,
+        exponents: tuple[float, ...] = EXPONENTS,
+        left_out: LeftOut | None = None,
+        below: float = BELOW,
+        structure: float = STRUCTURE,
+    ) -> None:
+        super().__init__()
+        self.cross_sections = CrossSections(table)
+        self.kernel = LowLossKernel(GRID[1])
+        self.convolve = Convolution()
+        self.below = below
+        self.structure = structure
+        self.before = (left_out or LeftOut()).before
+        first, step, points = GRID
+        self.register_buffer("grid", first + step * torch.arange(points))
+        self.register_buffer("zones", zones(left_out or LeftOut()))
+        self.register_buffer("counting", counting())
+        self.register_buffer("exponents", torch.tensor(exponents, dtype=torch.float64))
+        size = len(exponents) + SLOTS
+        pair = torch.tril_indices(size, size)
+        self.register_buffer("first", pair[0])
+        self.register_buffer("second", pair[1])
+
+    def forward(
+        self,
+        counts: Tensor,
+        offset_ev: Tensor,
+        scale_ev: Tensor,
+        beam_kev: Tensor,
+        convergence_mrad: Tensor,
+        collection_mrad: Tensor,
+        exposure_ratio: Tensor,
+        selection: Tensor,
+        low_loss_counts: Tensor,
+        low_loss_offset_ev: Tensor,
+        low_loss_scale_ev: Tensor,
+    ) -> Prepared:
+        """Of ``counts`` [batch, channel] only the shape is used."""
+        energy = offset_ev[:, None] + scale_ev[:, None] * channels(counts)
+        unknown = torch.isnan(beam_kev) | torch.isnan(convergence_mrad)
+        unknown |= torch.isnan(collection_mrad)
+        scope = [
+            torch.where(unknown, torch.full_like(value, usual), value)
+            for value, usual in (
+                (beam_kev, 200.0),
+                (convergence_mrad, 1.0),
+                (collection_mrad, 10.0),
+            )
+        ]
+        chosen = selection.long().clamp(min=0)
+        used = (selection >= 0.0).float()[None]
+        zone = self.zones[chosen]
+        begin = energy[:, :1].clamp(min=WINDOW_EV[0])
+        end = energy[:, -1:].clamp(max=WINDOW_EV[1])
+        inside = (zone[None, :, :, 0] >= begin[:, None] + ROOM_EV[0]) & (
+            zone[None, :, :, 1] <= end[:, None] - ROOM_EV[1]
+        )
+        inside &= (self.counting[chosen] > 0.0)[None]
+        quantified = inside.any(2).float() * used
+        lowest = (
+            torch.where(
+                inside & (used > 0.0)[:, :, None],
+                zone[None, :, :, 0],
+                torch.full_like(zone[None, :, :, 0], 1e6),
+            )
+            .amin(2)
+            .amin(1, keepdim=True)
+        )
+        allowed = (energy >= begin) & (energy <= end) & (energy >= self.below * lowest)
+        for slot in range(SLOTS):
+            for group in range(zone.shape[1]):
+                low, high = zone[slot, group, 0], zone[slot, group, 1]
+                hidden = (energy >= low) & (energy <= high) & (used[:, slot : slot + 1] > 0.0)
+                allowed &= ~hidden
+        fall = (energy.clamp(min=WINDOW_EV[0]) / _REFERENCE_EV) ** _FALL
+        weight = torch.where(allowed, fall, torch.zeros_like(fall))
+        weight = weight / weight.mean(1, keepdim=True).clamp(min=1e-6)
+        background = self._background(energy, weight)
+        kernel = self.kernel(low_loss_counts, low_loss_offset_ev, low_loss_scale_ev)
+        atoms = self._atoms(energy, selection, scope, kernel.shape)
+        atoms = atoms * quantified[:, :, None]
+        whole = atoms
+        inner = (atoms * weight[:, None]) @ background.transpose(1, 2)
+        atoms = atoms - inner @ background
+        inner = (atoms * weight[:, None]) @ background.transpose(1, 2)
+        atoms = atoms - inner @ background
+        norm = (atoms.square() * weight[:, None]).sum(2).sqrt()
+        atoms = atoms / torch.where(norm > 0.0, norm, torch.ones_like(norm))[:, :, None]
+        columns = torch.cat([background, atoms], 1)
+        onset = torch.where(inside, zone[None, :, :, 0], NOWHERE_EV).amin(2) + self.before
+        unit = torch.where(norm > 0.0, norm, torch.ones_like(norm))[:, :, None]
+        structure = self._structure(energy, whole / unit, onset, weight, columns)
+        products = columns[:, self.first] * columns[:, self.second]
+        ratio = exposure_ratio * kernel.total * scale_ev * _NM2
+        fault = torch.stack(
+            [unknown.float(), (~kernel.there).float(), torch.isnan(exposure_ratio).float()], 1
+        )
+        return Prepared(
+            columns,
+            products.transpose(1, 2),
+            weight,
+            torch.where(norm > 0.0, 1.0 / norm, torch.zeros_like(norm)),
+            quantified,
+            used.expand_as(quantified),
+            structure,
+            1.0 / ratio,
+            fault,
+        )
+
+    def _background(self, energy: Tensor, weight: Tensor) -> Tensor:
+        """Power laws [batch, law, channel], orthonormal under the weight; in double, as they are
+        nearly one another's copies.
+        """
+        ratio = energy.double().clamp(min=WINDOW_EV[0]) / _REFERENCE_EV
+        heavy = weight.double()
+        laws: list[Tensor] = []
+        for index in range(len(self.exponents)):
+            law = ratio ** -self.exponents[index]
+            for _ in range(2):
+                for earlier in laws:
+                    law = law - (heavy * law * earlier).sum(1, keepdim=True) * earlier
+            norm = (heavy * law.square()).sum(1, keepdim=True).sqrt()
+            laws.append(law / torch.where(norm > 0.0, norm, torch.ones_like(norm)))
+        return torch.stack(laws, 1).float()
+
+    def _structure(
+        self, energy: Tensor, edges: Tensor, onset: Tensor, weight: Tensor, columns: Tensor
+    ) -> Tensor:
+        """``Prepared.structure``: edges [batch, slot, channel] vary about the cross sections.
+
+        As a Gaussian process of independent bumps that follow one another behind the onset
+        [batch, slot]; what each does to the amounts is that of a fit under the nominal weights.
+        """
+        above = energy[:, None] - onset[:, :, None]
+        fall, width = STRUCTURE_EV
+        size = self.structure * edges * (-above.clamp(min=0.0) / fall).exp()
+        place = above / width
+        distance = place[:, :, None] - torch.arange(_BUMPS)[:, None] - 0.5
+        bumps = (size * weight[:, None])[:, :, None] * (-distance.square()).exp()
+        seen = bumps.flatten(1, 2) @ columns.transpose(1, 2)
+        matrix = ((columns * weight[:, None]) @ columns.transpose(1, 2)).permute(1, 2, 0)
+        matrix = with_unit_diagonal(matrix)
+        moved = solve(matrix, seen.permute(2, 1, 0))[-SLOTS:].permute(2, 1, 0)
+        moved = moved.reshape(-1, SLOTS, _BUMPS, SLOTS)
+        return (moved.transpose(2, 3) @ moved).flatten(2)
+
+    def _atoms(
+        self,
+        energy: Tensor,
+        selection: Tensor,
+        scope: list[Tensor],
+        kernel: Tensor,
+    ) -> Tensor:
+        """Convolved cross sections [batch, slot, channel] in barn/eV."""
+        coeff = self.cross_sections(selection, *scope)
+        spectra = self.cross_sections.on_grid(selection, self.grid)
+        rows = (coeff.transpose(0, 1) @ spectra).transpose(0, 1)
+        smooth = self.convolve(rows, kernel)
+        first, step, points = GRID
+        place = ((energy - first) / step).clamp(0.0, points - 1.001)
+        low = place.floor()
+        part = (place - low)[:, None]
+        index = low.long()[:, None].expand(-1, SLOTS, -1)
+        before, after = smooth.gather(2, index), smooth.gather(2, index + 1)
+        return before + part * (after - before)

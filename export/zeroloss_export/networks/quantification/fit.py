@@ -1,0 +1,101 @@
+"""Weighted least squares of counts on prepared columns, element columns not below zero."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from zeroloss_export.networks.quantification.design import SLOTS, Prepared
+from zeroloss_export.networks.quantification.nnls import nonnegative, solve, with_unit_diagonal
+
+_FLOOR: Final = 0.02
+"""Smallest variance, in units of that of the mean counts."""
+_SOUND: Final = 1e-6
+
+
+class Fitted(NamedTuple):
+    """``amount`` [batch, slot] in units of the columns, ``covariance`` [batch, slot, slot];
+
+    ``deviation`` [batch, slot]; ``chi2`` [batch] reduced, of counts; ``channels`` [batch] that the
+    fit could use and ``measured`` [batch] those of them that were; ``level`` [batch] mean counts.
+    """
+
+    amount: Tensor
+    covariance: Tensor
+    deviation: Tensor
+    chi2: Tensor
+    channels: Tensor
+    measured: Tensor
+    level: Tensor
+
+
+def fit(counts: Tensor, prepared: Prepared, pairs: Tensor) -> Fitted:
+    """counts [batch, channel]; ``pairs`` [column, column] place of a product of two columns.
+
+    A first fit under the nominal weights gives the model whose counts are the variances of the
+    second; what one electron counts is the reduced chi^2 of that.
+    """
+    columns, products = prepared.columns, prepared.products
+    missing = torch.isnan(counts)
+    use = torch.where(missing, 0.0, (prepared.weight > 0.0).float())
+    seen = torch.where(missing, 0.0, counts)
+    number = use.sum(1)
+    level = (use * seen).sum(1) / number.clamp(min=1.0)
+    unit = level.clamp(min=1e-30)[:, None]
+    seen = seen / unit
+    weight = use * prepared.weight
+    matrix, right = _normal(seen, weight, columns, products, pairs)
+    first = solve(matrix, right[:, None])[:, 0]
+    model = _model(first, columns)
+    weight = use / model.clamp(min=_FLOOR)
+    matrix, right = _normal(seen, weight, columns, products, pairs)
+    laws = len(pairs) - SLOTS
+    # What the background explains is taken out; it may be of any sign.
+    crossed = solve(matrix[:laws, :laws], torch.cat([matrix[:laws, laws:], right[:laws, None]], 1))
+    schur = matrix[laws:, laws:] - (matrix[laws:, :laws, None] * crossed[None, :, :-1]).sum(1)
+    left = right[laws:] - (matrix[laws:, :laws] * crossed[None, :, -1]).sum(1)
+    root = (schur * torch.eye(SLOTS)[:, :, None]).sum(1).clamp(min=_SOUND).sqrt()
+    solution = nonnegative(
+        schur / (root[:, None] * root[None]) * (1.0 - torch.eye(SLOTS)[:, :, None])
+        + torch.eye(SLOTS)[:, :, None],
+        left / root,
+    )
+    amount = solution.value / root
+    law = crossed[:, -1] - (crossed[:, :-1] * amount[None]).sum(1)
+    residual = seen - _model(torch.cat([law, amount]), columns)
+    freedom = number - laws - solution.passive.sum(0)
+    gain = (weight * residual.square()).sum(1) / freedom.clamp(min=1.0)
+    covariance = gain * solution.inverse / (root[:, None] * root[None])
+    structure = (amount.transpose(0, 1).square()[:, None] @ prepared.structure)[:, 0]
+    structure = structure.transpose(0, 1).reshape(SLOTS, SLOTS, -1)
+    both = solution.passive[:, None] * solution.passive[None]
+    covariance = covariance + structure * both
+    own = (structure * torch.eye(SLOTS)[:, :, None]).sum(1)
+    deviation = (gain * solution.variance / root.square() + own).sqrt()
+    allowed = (prepared.weight > 0.0).float().sum(1)
+    return Fitted(
+        amount.transpose(0, 1) * unit,
+        covariance.permute(2, 0, 1) * unit[:, :, None].square(),
+        deviation.transpose(0, 1) * unit,
+        gain * unit[:, 0],
+        allowed,
+        number,
+        level,
+    )
+
+
+def _normal(
+    counts: Tensor, weight: Tensor, columns: Tensor, products: Tensor, pairs: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Normal matrix [column, column, batch] and right side [column, batch]."""
+    packed = (weight[:, None] @ products)[:, 0].transpose(0, 1)
+    size = len(pairs)
+    matrix = packed[pairs.flatten()].reshape(size, size, -1)
+    right = ((weight * counts)[:, None] @ columns.transpose(1, 2))[:, 0].transpose(0, 1)
+    return with_unit_diagonal(matrix), right
+
+
+def _model(answer: Tensor, columns: Tensor) -> Tensor:
+    return (answer.transpose(0, 1)[:, None] @ columns)[:, 0]
