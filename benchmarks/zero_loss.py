@@ -19,7 +19,7 @@ Four measurements on simulated spectra whose zero-loss peak is known, in one run
 
 The coverage alone, over as many fresh scans as wanted:
 
-    python benchmarks/zero_loss.py --coverage 240 --first-seed 5000
+    python benchmarks/zero_loss.py --coverage 240 --first-seed 6000
 """
 
 from __future__ import annotations
