@@ -116,7 +116,7 @@ def _matched(
     peak = PeakFinder()(counts, offset_ev, scale_ev)
     grid = (table.first_ev, table.scale_ev, table.curves.shape[2])
     aligned = align(counts, peak.place, scale_ev, *grid)
-    curves = Interpolated(table.log_counts, table.curves)(peak.counts.clamp(min=1.0).log()).exp()
+    curves = Interpolated(table.log_counts, table.curves.exp())(peak.counts.clamp(min=1.0).log())
     model = curves * window_mean(aligned[:, table.match])[:, None, None]
     return table.energy_ev.numpy(), model.double().numpy(), aligned.double().numpy()
 

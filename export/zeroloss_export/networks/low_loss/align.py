@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from zeroloss_export.networks.low_loss.peak import channels, or_nothing
 
 
 def align(
@@ -16,16 +18,17 @@ def align(
     the measured range and beside channels that were not measured.
     """
     energy = first_ev + step_ev * torch.arange(points, dtype=torch.float64)
-    wanted = place[:, None] + energy.float()[None] / scale_ev[:, None]
-    last = torch.ones_like(counts[:1]).sum(1, keepdim=True) - 1.0
-    inside = (wanted >= 0.0) & (wanted <= last)
-    low = torch.minimum(wanted.clamp(min=0.0).floor(), last - 1.0)
-    index = low.long()
-    before = counts.gather(1, index)
+    wanted = place[:, None] + energy.float() * scale_ev.reciprocal()[:, None]
+    last = channels(counts)[:, -1:]
+    inside = torch.minimum(wanted.clamp(min=0.0), last)
+    index = inside.int()
+    # One channel more, so that the last one has a neighbour too.
+    held = nn.functional.pad(counts, (0, 1), mode="replicate")
+    before = held.gather(1, index)
     # Not torch.lerp: exported, it costs twice as much.
-    value = before + (wanted - low) * (counts.gather(1, index + 1) - before)
+    value = before + (inside - index.float()) * (held.gather(1, index + 1) - before)
     value = value * (step_ev / scale_ev)[:, None]
-    return torch.where(inside, value, torch.full_like(value, torch.nan))
+    return torch.where(wanted == inside, value, torch.nan)
 
 
 def rebin(
@@ -38,7 +41,7 @@ def rebin(
     """
     edges = first_ev + step_ev * (torch.arange(points + 1, dtype=torch.float64) - 0.5)
     wanted = place.double()[:, None] + edges[None] / scale_ev.double()[:, None] + 0.5
-    number = torch.ones_like(counts[:1]).double().sum(1, keepdim=True)
+    number = channels(counts)[:, -1:].double() + 1.0
     held = torch.minimum(wanted.clamp(min=0.0), number)
     low = torch.minimum(held.floor(), number - 1.0)
     index = low.long()
@@ -49,7 +52,7 @@ def rebin(
         return at[:, 1:] - at[:, :-1]
 
     missing = torch.isnan(counts)
-    value = between(torch.nan_to_num(counts, nan=0.0).double()).float()
+    value = between(or_nothing(counts).double()).float()
     whole = (wanted[:, :-1] >= 0.0) & (wanted[:, 1:] <= number)
     whole &= between(missing.double()) < 1e-9
-    return torch.where(whole, value, torch.full_like(value, torch.nan))
+    return torch.where(whole, value, torch.nan)

@@ -21,12 +21,11 @@ from zeroloss_export.networks.low_loss.faults import (
 )
 from zeroloss_export.networks.low_loss.peak import SEARCH_EV, Peak, PeakFinder
 from zeroloss_export.networks.low_loss.thickness import (
-    SHORTEST_EV,
-    THICKEST,
     THINNEST,
-    counts_beyond,
     log_ratio,
     range_above,
+    thickness_reason,
+    total_counts,
 )
 from zeroloss_export.networks.low_loss.untrained import mirrored_tail, power_law_tail
 
@@ -69,11 +68,9 @@ class UntrainedGraph(nn.Module):
         fault = peak_fault(counts, peak)
         zero_loss, there = self.zero_loss(counts, peak)
         code = or_else(fault, first_reason([~there], len(MEASURED)))
-        total = torch.nan_to_num(counts, nan=0.0).sum(1) + counts_beyond(counts, peak, scale_ev)
-        thickness = log_ratio(total, zero_loss.sum(1))
-        reach = range_above(counts, peak, scale_ev)
-        why = [thickness < THINNEST, thickness > THICKEST, reach < SHORTEST_EV]
-        thick_code = or_else(code, first_reason(why, len(_CODES)))
+        thickness = log_ratio(total_counts(counts, peak, scale_ev), zero_loss.sum(1))
+        reach, vacuum = range_above(counts, peak, scale_ev), thickness < THINNEST
+        thick_code = thickness_reason(code, thickness, vacuum, reach, len(_CODES))
         zero_loss = torch.where(torch.isnan(counts), counts, zero_loss)
         curves = [rebin(item, peak.place, scale_ev, *GRID) for item in (counts, zero_loss)]
         values = {

@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from zeroloss_export.networks.low_loss.peak import REACH, SPARSE, Peak, channels, or_nothing
+from zeroloss_export.networks.low_loss.peak import SPARSE, Peak, channels
 from zeroloss_export.networks.low_loss.table import ZeroLossTable
 
 MEASURED: Final = (
@@ -42,7 +42,8 @@ def peak_fault(counts: Tensor, peak: Peak, gain: float = 1.0) -> Tensor:
     The noise is estimated from the spectrum itself, outside three full widths around the peak, by
     differences over four channels.
     """
-    some = counts[:, ::SPARSE]
+    # Not [:, ::SPARSE]: exported, that copies an input of the graph first.
+    some = counts[..., ::SPARSE]
     distance = channels(counts)[:, ::SPARSE] - peak.place[:, None]
     width = peak.width[:, None]
     measured = ~torch.isnan(some)
@@ -54,15 +55,13 @@ def peak_fault(counts: Tensor, peak: Peak, gain: float = 1.0) -> Tensor:
     wide = (peak.width_ev > _WIDEST_EV) & (peak.width > 4.0)
     lost = wide | peak.edge | (above <= _SIGNIFICANT * sigma) | (peak.counts < _FEWEST * gain)
     lost |= above <= 0.0
-    from_place = peak.top[:, None] - peak.place[:, None] + torch.arange(-REACH, REACH + 1).float()
-    core = from_place.abs() <= width.clamp(min=3.0)
-    saturated = (core & torch.isnan(peak.core)).any(1)
-    held = torch.where(core, or_nothing(peak.core), 0.0)
-    top = held.amax(1, keepdim=True)
-    flat = core & (held >= top)
-    flat = flat[:, 2:] & flat[:, 1:-1] & flat[:, :-2]
-    clipped = flat.any(1) & (top[:, 0] >= _CLIPPED)
-    left = (measured & (distance < -3.0 * width)).float()
+    top = torch.where(peak.away.abs() <= width.clamp(min=3.0), peak.core, 0.0)
+    saturated = torch.isnan(top.sum(1))
+    # The least of three neighbours; what a saturated peak makes of it does not matter.
+    three = torch.minimum(torch.minimum(top[:, 2:], top[:, 1:-1]), top[:, :-2])
+    highest = top.amax(1)
+    clipped = (three.amax(1) >= highest) & (highest >= _CLIPPED)
+    left = outside * (distance < 0.0).float()
     number = SPARSE * left.sum(1)
     mean = _mean(smooth, left)
     # Neighbours are correlated: three channels are as good as one.
@@ -93,15 +92,16 @@ class UnlikeTraining(nn.Module):
         log = peak.counts.clamp(min=1e-6).log()
         other = (peak.width_ev < self.width_ev[0]) | (peak.width_ev > self.width_ev[1])
         other |= (log < self.log_counts[0]) | (log > self.log_counts[1])
-        measured = (~torch.isnan(aligned)).float()
-        return other | (measured.mean(1) < _COVERED) | (measured[:, self.window].mean(1) < 0.5)
+        missing = torch.isnan(aligned).float()
+        other |= missing.mean(1) > 1.0 - _COVERED
+        return other | (missing[:, self.window].mean(1) > 0.5)
 
 
 def first_reason(reasons: list[Tensor], first: int = 1) -> Tensor:
     """Code [batch], float32: ``first`` plus the place of the first that is true, else 0."""
-    code = torch.zeros_like(reasons[0], dtype=torch.float32)
-    for index in reversed(range(len(reasons))):
-        code = torch.where(reasons[index], torch.full_like(code, float(first + index)), code)
+    code = torch.where(reasons[-1], float(first + len(reasons) - 1), 0.0)
+    for index in reversed(range(len(reasons) - 1)):
+        code = torch.where(reasons[index], float(first + index), code)
     return code
 
 
@@ -112,13 +112,26 @@ def or_else(code: Tensor, then: Tensor) -> Tensor:
 
 def spectra_reason(code: Tensor, curves: Tensor, codes: int) -> Tensor:
     """The code [batch], and ``codes`` where it is 0 and ``curves`` [batch, channel] have gaps."""
-    return or_else(code, first_reason([torch.isnan(curves).any(1)], codes))
+    return or_else(code, first_reason([torch.isnan(curves.sum(1))], codes))
 
 
 def given(values: Tensor, code: Tensor) -> Tensor:
     """The values [batch, ...], NaN where the code [batch] is above 0."""
-    stands = (code == 0.0).reshape(-1, *[1] * (values.dim() - 1))
-    return torch.where(stands, values, torch.full_like(values, torch.nan))
+    return values + nothing(code).reshape(-1, *[1] * (values.dim() - 1))
+
+
+def all_given(values: dict[str, Tensor], code: Tensor) -> dict[str, Tensor]:
+    """``given`` of values by name, each [batch] or [batch, n]."""
+    missing = nothing(code)
+    return {
+        name: value + (missing if value.dim() == 1 else missing[:, None])
+        for name, value in values.items()
+    }
+
+
+def nothing(code: Tensor) -> Tensor:
+    """To be added to values: 0 where the code [batch] is 0, else NaN."""
+    return torch.where(code > 0.0, torch.nan, 0.0)
 
 
 def _mean(values: Tensor, weights: Tensor) -> Tensor:

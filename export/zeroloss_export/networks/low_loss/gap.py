@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zeroloss_export.networks.low_loss.subtract import Interpolated, window_mean
+from zeroloss_export.networks.low_loss.peak import or_nothing
+from zeroloss_export.networks.low_loss.subtract import Interpolated, percentiles, window_mean
 from zeroloss_export.networks.low_loss.table import Noise, ZeroLossTable
 
 EXPONENTS: Final = (0.25, 2.0)
@@ -97,7 +98,7 @@ class GapFit(nn.Module):
         # They come ordered by the zero loss they leave: each half is to hold all kinds.
         order = torch.arange(len(table.replicas))
         order = torch.cat([order[::2], order[1::2]])
-        replicas = table.replicas[order][:, :, self.columns]
+        replicas = table.replicas[order][:, :, self.columns].exp()
         self.curves = Interpolated(table.log_counts, replicas, table.settings)
         half = max(1, round(width / table.scale_ev))
         away = torch.arange(1 - half, half)
@@ -151,14 +152,15 @@ class GapFit(nn.Module):
         """
         aligned, low = aligned[:, self.columns], low[:, self.columns]
         measured = ~torch.isnan(aligned)
-        aligned = torch.nan_to_num(aligned, nan=0.0)
+        aligned = or_nothing(aligned)
         variance = self._variance(aligned)
         lowest, upper = self._upper(low, variance)
-        ends = torch.lerp(lowest[:, None], upper[:, None], self.shares)[..., None]
+        ends = lowest[:, None] + (upper - lowest)[:, None] * self.shares
+        ends = ends[..., None]
         part = (place - place.floor())[:, None, None]
         noise = self.bank[None, :, :-1] + part * self.steps
         noisy = aligned[:, None] + noise * variance.sqrt()[:, None]
-        model = self.curves(counts.clamp(min=1.0).log(), setting).exp()
+        model = self.curves(counts.clamp(min=1.0).log(), setting)
         left = noisy - model * window_mean(noisy[..., self.window])[..., None]
         used = measured[:, None] & (self.energy <= ends)
         weight = used.float() / variance[:, None]
@@ -194,7 +196,7 @@ class GapFit(nn.Module):
 
     def _upper(self, low: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Where the shares of the first significant maximum are reached, each [batch], eV."""
-        low = torch.nan_to_num(low, nan=0.0)
+        low = or_nothing(low)
         smooth = self._smooth(low)
         sigma = (self.share * self._smooth(variance)).sqrt()
         ahead = nn.functional.pad(smooth[:, None], (0, self.ahead), value=-3e38)
@@ -202,7 +204,7 @@ class GapFit(nn.Module):
         there = self.above & (smooth > _SIGNIFICANT * sigma)
         end = self.energy[-1]
         top = torch.where(there & (smooth >= ahead), self.energy, end).amin(1, keepdim=True)
-        height = torch.where(self.energy <= top, smooth, torch.zeros_like(smooth))
+        height = torch.where(self.energy <= top, smooth, 0.0)
         height = height.amax(1, keepdim=True)
         ends = []
         for share in _RISE:
@@ -250,21 +252,14 @@ def _vertex(gain: Tensor) -> tuple[Tensor, Tensor]:
     bend = left - 2.0 * middle + right
     # Beside what was not allowed, which gains nothing, there is no parabola.
     sound = (bend < 0.0) & (top > 0) & (top < last) & (left > 0.0) & (right > 0.0)
-    move = 0.5 * (left - right) / torch.where(sound, bend, -torch.ones_like(bend))
-    move = torch.where(sound, move, torch.zeros_like(move)).clamp(-0.5, 0.5)
+    move = 0.5 * (left - right) / torch.where(sound, bend, -1.0)
+    move = torch.where(sound, move, 0.0).clamp(-0.5, 0.5)
     return (top.float() + move)[..., 0], middle[..., 0]
 
 
 def _interval(values: Tensor) -> Tensor:
     """16, 50 and 84 % of [batch, replica], as [batch, 3]."""
-    ranked, _ = values.sort(1)
-    last = values.shape[1] - 1
-    found = []
-    for share in (0.16, 0.5, 0.84):
-        low = min(int(share * last), last - 1)
-        part = share * last - low
-        found.append(ranked[:, low] * (1.0 - part) + ranked[:, low + 1] * part)
-    return torch.stack(found, 1)
+    return values.sort(1).values @ percentiles(values.shape[1])
 
 
 def _gain(products: Tensor, weight: Tensor, basis: Tensor) -> Tensor:

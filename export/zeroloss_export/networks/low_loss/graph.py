@@ -14,6 +14,7 @@ from zeroloss_export.networks.low_loss.faults import (
     MEASURED,
     MODELLED,
     UnlikeTraining,
+    all_given,
     first_reason,
     given,
     or_else,
@@ -34,14 +35,13 @@ from zeroloss_export.networks.low_loss.peaks import PeakSearch
 from zeroloss_export.networks.low_loss.subtract import Subtracted, Subtraction
 from zeroloss_export.networks.low_loss.table import Setting, ZeroLossTable
 from zeroloss_export.networks.low_loss.thickness import (
-    SHORTEST_EV,
-    THICKEST,
     THINNEST,
     counting_variance,
     counts_below,
-    counts_beyond,
     log_ratio,
     range_above,
+    thickness_reason,
+    total_counts,
 )
 
 _NO_GAP: Final = ("vacuum", "no gap found", "outside the fit range")
@@ -110,8 +110,7 @@ class LowLossGraph(nn.Module):
             ends = (float(self.setting.nodes[0]), float(self.setting.nodes[-1]))
             unlike = [unlike[0] | _outside(setting, ends), torch.isnan(setting)]
         code = or_else(fault, first_reason(unlike, len(MEASURED)))
-        # Where there is a reason not to answer all curves come out NaN by themselves.
-        subtracted = self.subtract(given(aligned, code), peak.counts, setting)
+        subtracted = self.subtract(aligned, peak.counts, setting, code)
         below = counts_below(counts, peak.place + self.match_end_ev / scale_ev)
         values = self._peak(peak, fault, scale_ev)
         thickness, vacuum = self._thickness(counts, peak, subtracted, below, scale_ev, code)
@@ -172,8 +171,7 @@ class LowLossGraph(nn.Module):
             "zero_loss_counts": peak.counts,
             "zero_loss_counts_error": errors.counts,
         }
-        masked = {name: given(value, fault) for name, value in values.items()}
-        return masked | {"zero_loss_reason": fault}
+        return all_given(values, fault) | {"zero_loss_reason": fault}
 
     def _thickness(
         self,
@@ -187,22 +185,17 @@ class LowLossGraph(nn.Module):
         """The outputs on thickness, and where [batch] the beam met no specimen."""
         reach = range_above(counts, peak, scale_ev)
         # A curve says how much zero loss there is also in channels that were not measured.
-        inside = (self.energy <= reach[:, None]).float()[:, None]
-        zero_loss = below[:, None] + (subtracted.model * inside).sum(2)
-        total = torch.nan_to_num(counts, nan=0.0).sum(1) + counts_beyond(counts, peak, scale_ev)
+        inside = (self.energy <= reach[:, None]).float()[:, :, None]
+        zero_loss = below[:, None] + (subtracted.model @ inside)[..., 0]
+        total = total_counts(counts, peak, scale_ev)
         ratios = log_ratio(total[:, None], zero_loss)
         value = ratios[:, 1]
-        band = 0.5 * (ratios[:, 0] - ratios[:, 2])
+        band = 0.5 * (ratios[:, 2] - ratios[:, 0])
         error = (band.square() + counting_variance(total, zero_loss[:, 1], self.noise)).sqrt()
-        vacuum = value < torch.maximum(2.0 * error, torch.full_like(error, THINNEST))
-        why = first_reason([vacuum, value > THICKEST, reach < SHORTEST_EV], len(MODELLED))
-        why = or_else(code, why)
-        values = {
-            "thickness": given(value, why),
-            "thickness_error": given(error, why),
-            "thickness_reason": why,
-        }
-        return values, vacuum
+        vacuum = value < (2.0 * error).clamp(min=THINNEST)
+        why = thickness_reason(code, value, vacuum, reach, len(MODELLED))
+        values = {"thickness": value, "thickness_error": error}
+        return all_given(values, why) | {"thickness_reason": why}, vacuum
 
     def _gap(
         self,
@@ -221,8 +214,7 @@ class LowLossGraph(nn.Module):
         for name, interval in (("gap", fit.gap_ev), ("exponent", fit.exponent)):
             values[name] = interval[:, 1]
             values[f"{name}_error"] = 0.5 * (interval[:, 2] - interval[:, 0])
-        masked = {name: given(value, why) for name, value in values.items()}
-        return masked | {"gap_reason": why}
+        return all_given(values, why) | {"gap_reason": why}
 
     def _loss_peaks(
         self, aligned: Tensor, subtracted: Subtracted, code: Tensor, vacuum: Tensor
@@ -242,8 +234,7 @@ class LowLossGraph(nn.Module):
             "peak_width": found.width_ev,
             "peak_width_error": found.width_error,
         }
-        masked = {name: given(value, code) for name, value in values.items()}
-        return masked | {"peak_reason": why}
+        return all_given(values, code) | {"peak_reason": why}
 
     def _dielectric(
         self,

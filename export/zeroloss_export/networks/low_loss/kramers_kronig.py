@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from zeroloss.models.manifest import Parameter
-from zeroloss_export.networks.low_loss.subtract import Interpolated, window_mean
+from zeroloss_export.networks.low_loss.peak import or_nothing
+from zeroloss_export.networks.low_loss.subtract import Interpolated, percentiles, window_mean
 from zeroloss_export.networks.low_loss.table import ZeroLossTable
 
 PARAMETERS: Final = (
@@ -144,8 +145,7 @@ class KramersKronig(nn.Module):
 
     energy: Tensor
     transform: Tensor
-    beyond: Tensor
-    tail: Tensor
+    whole: Tensor
 
     def __init__(self, energy: Tensor, step_ev: float) -> None:
         super().__init__()
@@ -161,11 +161,12 @@ class KramersKronig(nn.Module):
         beyond = (0.5 / energy * ((end + energy) / (end - energy)).log() - 1.0 / end) / energy**2
         tail = (torch.arange(len(energy)) >= (1.0 - _TAIL) * len(energy)).double()
         tail = tail * (energy / end) ** 3 / tail.sum()
+        beyond = tail[:, None] * (beyond * end**3)
         buffers = {
             "energy": energy,
-            "transform": transform.T * (2.0 / math.pi),
-            "beyond": beyond * end**3 * (2.0 / math.pi),
-            "tail": tail,
+            "transform": (transform.T + beyond) * (2.0 / math.pi),
+            # Of the sum rule (eq. 4.27), what lies beyond the range included.
+            "whole": (step_ev / energy + tail / 3.0)[:, None],
         }
         for name, value in buffers.items():
             self.register_buffer(name, value.float(), persistent=False)
@@ -186,24 +187,23 @@ class KramersKronig(nn.Module):
         surface_scale = 2.0 * angles / (math.pi * _BOHR_NM * momentum * energy2)
         per_ev = single / self.step_ev
         sum_rule = (0.5 * math.pi * (1.0 - refractive_index.pow(-2)))[:, None, None]
-        surface = torch.zeros_like(per_ev)
+        # A specimen so thin, or so noisy, that more than all is surface: no iteration mends it.
+        most = per_ev.abs()
+        least = -most
+        inelastic = per_ev
         for _ in range(_ITERATIONS):
-            loss = (per_ev - surface) / aperture
-            at_end = (loss * self.tail).sum(2, keepdim=True)
-            whole = (loss / self.energy).sum(2, keepdim=True) * self.step_ev + at_end / 3.0
-            scale = whole.clamp(min=1e-12) / sum_rule
+            loss = inelastic / aperture
+            scale = (loss @ self.whole).clamp(min=1e-12) / sum_rule
             imag = loss / scale
-            real = 1.0 - imag @ self.transform - (at_end / scale) * self.beyond
-            size = (real.square() + imag.square()).clamp(min=1e-4)
-            eps_real, eps_imag = real / size, imag / size
-            at_surface = (
-                4.0 * eps_imag / ((1.0 + eps_real).square() + eps_imag.square()).clamp(min=1e-4)
-            )
-            surface = surface_scale * (at_surface - imag)
-            # A specimen so thin, or so noisy, that more than all is surface: no iteration mends it.
-            surface = torch.minimum(torch.maximum(surface, -per_ev.abs()), per_ev.abs())
+            real = 1.0 - imag @ self.transform
+            # 1/eps being z, Im(-4 / (1 + eps)) is Im(4 / (1 + z)).
+            size = ((1.0 + real).square() + imag.square()).clamp(min=1e-4)
+            surface = surface_scale * (imag * (4.0 / size - 1.0))
+            surface = torch.minimum(torch.maximum(surface, least), most)
+            inelastic = per_ev - surface
+        size = (real.square() + imag.square()).clamp(min=1e-4)
         thickness = (scale * energy2)[..., 0] * (math.pi * _BOHR_NM)
-        return Dielectric(eps_real, eps_imag, surface, thickness)
+        return Dielectric(real / size, imag / size, surface, thickness)
 
 
 class LossCurves(nn.Module):
@@ -216,7 +216,7 @@ class LossCurves(nn.Module):
         super().__init__()
         self.grid = grid
         self.window = table.match
-        merged = grid.sums(curves.double().exp()).log().float()
+        merged = grid.sums(curves.double().exp()).float()
         self.curves = Interpolated(table.log_counts, merged, table.settings)
         above = (table.energy_ev > table.energy_ev[table.match.stop - 1]).double()
         self.register_buffer("used", grid.sums(above[None])[0].float() / grid.merged)
@@ -230,12 +230,11 @@ class LossCurves(nn.Module):
         What was not measured counts as nothing.
         """
         level = window_mean(aligned[:, self.window])
-        model = self.curves(counts.clamp(min=1.0).log(), setting).exp() * level[:, None, None]
-        summed = self.grid.sums(aligned)[:, None]
-        measured = (~torch.isnan(summed)).float()
-        model = model * measured
-        zero_loss = below[:, None, None] + (model * self.used).sum(2, keepdim=True)
-        left = (torch.nan_to_num(summed, nan=0.0) - model) * self.used
+        summed = self.grid.sums(aligned)
+        used = torch.where(torch.isnan(summed), 0.0, self.used)[:, None]
+        model = self.curves(counts.clamp(min=1.0).log(), setting, level) * used
+        zero_loss = below[:, None, None] + model.sum(2, keepdim=True)
+        left = (or_nothing(summed)[:, None] * used) - model
         share: Tensor = left / zero_loss.clamp(min=1.0)
         return share
 
@@ -243,10 +242,4 @@ class LossCurves(nn.Module):
 def band_of(values: Tensor) -> Tensor:
     """16, 50 and 84 % over the curves: [batch, curve, point] to [batch, 3, point]."""
     ranked = values.transpose(1, 2).sort(2).values
-    last = values.shape[1] - 1
-    shares = []
-    for share in (0.16, 0.5, 0.84):
-        low = min(int(share * last), last - 1)
-        part = share * last - low
-        shares.append(ranked[..., low] * (1.0 - part) + ranked[..., low + 1] * part)
-    return torch.stack(shares, 1)
+    return (ranked @ percentiles(values.shape[1])).transpose(1, 2)

@@ -27,14 +27,25 @@ _FWHM2: Final = 8.0 * math.log(2.0)
 """Full width at half maximum of a Gaussian squared, in units of its variance."""
 
 
+_ADJUGATE: Final = (
+    (2, 2, 1, 2, 0, 1, 1, 1, 0),
+    (4, 3, 3, 3, 4, 2, 3, 2, 2),
+    (3, 1, 2, 1, 2, 0, 2, 0, 1),
+    (3, 4, 2, 4, 2, 3, 2, 3, 1),
+)
+"""Element k of the adjugate of [[m0, m1, m2], [m1, m2, m3], [m2, m3, m4]], row by row, is the
+moments m[p] m[q] - m[r] m[s] of these four rows."""
+
+
 class Peak(NamedTuple):
     """The zero-loss peak of every spectrum, each [batch]; all finite whether there is one or not.
 
     ``place`` is its channel with the fraction, ``width`` the full width at half maximum in
     channels, ``height`` in counts per channel; ``edge`` is true where the half maximum is not
     reached on both sides within the spectrum and 160 channels. ``core`` [batch, 321] are the counts
-    around the channel ``top``, 0 outside of the spectrum and NaN where not measured; ``sparse``
-    every fourth channel of the filtered counts.
+    of the channels around it, 0 outside of the spectrum and NaN where not measured, ``away``
+    [batch, 321] how far these channels are from ``place``; ``sparse`` every fourth channel of the
+    filtered counts.
     """
 
     place: Tensor
@@ -45,7 +56,7 @@ class Peak(NamedTuple):
     width_ev: Tensor
     edge: Tensor
     core: Tensor
-    top: Tensor
+    away: Tensor
     sparse: Tensor
 
 
@@ -68,16 +79,24 @@ class PeakFinder(nn.Module):
     """
 
     offsets: Tensor
+    steps: Tensor
+    inverse: Tensor
     powers: Tensor
 
     def __init__(self, search_ev: tuple[float, float] = SEARCH_EV) -> None:
         super().__init__()
         self.search_ev = search_ev
-        offsets = torch.arange(-REACH, REACH + 1)
-        self.register_buffer("offsets", offsets, persistent=False)
-        steps = torch.arange(-_FIT_REACH, _FIT_REACH + 1).double() / _FIT_REACH
-        powers = torch.stack([steps**order for order in range(5)], 1).float()
-        self.register_buffer("powers", powers, persistent=False)
+        steps = torch.arange(-REACH, REACH + 1).float()
+        unit = torch.arange(-_FIT_REACH, _FIT_REACH + 1).double() / _FIT_REACH
+        buffers = {
+            # In a spectrum with so many channels more in front.
+            "offsets": torch.arange(2 * REACH + 1, dtype=torch.int32),
+            "steps": steps,
+            "inverse": 1.0 / steps,
+            "powers": torch.stack([unit**order for order in range(5)], 1).float(),
+        }
+        for name, value in buffers.items():
+            self.register_buffer(name, value, persistent=False)
 
     def forward(self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> Peak:
         """counts [batch, channel] with NaN where not measured, offset_ev [batch], scale_ev."""
@@ -85,26 +104,24 @@ class PeakFinder(nn.Module):
         channel = channels(counts)
         first, last = [((limit - offset_ev) / scale_ev)[:, None] for limit in self.search_ev]
         outside = (channel - 0.5 * (first + last)).abs() > 0.5 * (last - first)
-        top = torch.where(outside, -3e38, smooth).argmax(1, keepdim=True)
+        top = torch.where(outside, -3e38, smooth).argmax(1, keepdim=True).int()
         # Everything else needs the surroundings of the maximum only.
-        index = top + self.offsets[None]
-        end = channel[:, -1:].long()
-        held = torch.minimum(index.clamp(min=0), end)
-        core = torch.where(index == held, counts.gather(1, held), 0.0)
-        near = smooth.gather(1, held)
+        index = top + self.offsets
+        core = nn.functional.pad(counts, (REACH, REACH)).gather(1, index)
+        near = nn.functional.pad(smooth, (REACH, REACH)).gather(1, index)
         height = near[:, REACH : REACH + 1]
-        rising = self.offsets[None].float()
-        width, _ = _width(near, rising, torch.zeros_like(height), 0.5 * height)
+        width = _flanks(near, self.inverse, torch.zeros_like(height), 0.5 * height).width
         fitted = slice(REACH - _FIT_REACH, REACH + _FIT_REACH + 1)
         usable = torch.where(torch.isnan(core[:, fitted]), 0.0, near[:, fitted])
-        usable = torch.where(index[:, fitted] == held[:, fitted], usable, 0.0)
-        shift = torch.zeros_like(height)
-        for _ in range(2):
-            shift, height = self._vertex(usable, shift, width, height)
-        width, edge = _width(near, rising, shift, 0.5 * height)
-        width = (width.square() - _FWHM2 * _SMOOTHING).clamp(min=0.0).sqrt().clamp(min=0.5)
-        share = (width + 0.5 - (rising - shift).abs()).clamp(0.0, 1.0)
-        place, width = (top.float() + shift)[:, 0], width[:, 0]
+        shift, height = self._vertex(usable, height, width)
+        away = self.steps - shift
+        flanks = _flanks(near, away.reciprocal(), shift, 0.5 * height)
+        place = top.float()
+        edge = flanks.missing | (2.0 * flanks.width > REACH)
+        edge |= (place + flanks.left < 0.0) | (place + flanks.right > channel[:, -1:])
+        width = (flanks.width.square() - _FWHM2 * _SMOOTHING).clamp(min=0.0).sqrt().clamp(min=0.5)
+        share = (width + 0.5 - away.abs()).clamp(0.0, 1.0)
+        place, width = (place + shift)[:, 0], width[:, 0]
         return Peak(
             place=place,
             width=width,
@@ -112,41 +129,46 @@ class PeakFinder(nn.Module):
             counts=(share * or_nothing(core)).sum(1),
             position_ev=offset_ev + scale_ev * place,
             width_ev=scale_ev * width,
-            edge=edge[:, 0] | (2.0 * width > REACH),
+            edge=edge[:, 0],
             core=core,
-            top=top[:, 0].float(),
+            away=away,
             sparse=smooth[:, ::SPARSE],
         )
 
-    def _vertex(
-        self, counts: Tensor, shift: Tensor, width: Tensor, height: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Vertex and height [batch, 1] of the weighted parabola of ln counts around ``shift``."""
+    def _vertex(self, counts: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
+        """Vertex and height [batch, 1] of the weighted parabola of ln counts, in two rounds."""
         reach = torch.clamp(_FIT * width, _NARROWEST, float(_FIT_REACH - 2))
         scale = height.clamp(min=1e-6)
         level = (counts / scale).clamp(min=0.02)
+        log, level = level.log(), torch.where(counts > 0.0, level, 0.0)
+        step, unit = self.powers[:, 1], reach / _FIT_REACH
+        vertex, top = self._parabola(level, log, unit, torch.zeros_like(unit), step.abs())
+        vertex, top = self._parabola(level, log, unit, vertex, (step - vertex).abs())
+        return vertex * _FIT_REACH, scale * top.clamp(-1.0, 1.0).exp()
+
+    def _parabola(
+        self, level: Tensor, log: Tensor, unit: Tensor, middle: Tensor, away: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Vertex of ln counts within ``unit`` of ``middle``, and ln counts there; [batch, 1].
+
+        Lengths in units of 64 channels.
+        """
         # A soft edge: the answer does not jump when the peak moves by a fraction of a channel.
-        inside = reach + 0.5 - (self.powers[:, 1] * _FIT_REACH - shift).abs()
-        weight = torch.where(counts > 0.0, inside.clamp(0.0, 1.0) * level, 0.0)
-        m0, m1, m2, m3, m4 = torch.split(weight @ self.powers, 1, 1)
-        t0, t1, t2 = torch.split((weight * level.log()) @ self.powers[:, :3], 1, 1)
-        # Cramer's rule for level a, slope b and curvature c.
-        minor0, minor1, minor2 = m2 * m4 - m3 * m3, m1 * m4 - m2 * m3, m1 * m3 - m2 * m2
-        whole = m0 * minor0 - m1 * minor1 + m2 * minor2
-        a = t0 * minor0 - t1 * minor1 + t2 * minor2
-        b = -t0 * minor1 + t1 * (m0 * m4 - m2 * m2) - t2 * (m0 * m3 - m1 * m2)
-        c = t0 * minor2 - t1 * (m0 * m3 - m1 * m2) + t2 * (m0 * m2 - m1 * m1)
-        unit = reach / _FIT_REACH
-        sound = (whole > 1e-9 * m0 * m0 * m0 * unit.square() * unit.square() * unit.square()) & (
-            c < 0.0
-        )
-        vertex = torch.where(sound, -0.5 * b / torch.where(sound, c, -1.0), shift / _FIT_REACH)
-        nearest, farthest = shift / _FIT_REACH - unit, shift / _FIT_REACH + unit
-        vertex = torch.minimum(torch.maximum(vertex, nearest), farthest)
-        log = torch.where(
-            sound, (a + vertex * (b + vertex * c)) / torch.where(sound, whole, 1.0), 0.0
-        )
-        return vertex * _FIT_REACH, scale * log.clamp(-1.0, 1.0).exp()
+        inside = _FIT_REACH * (unit - away) + 0.5
+        weight = inside.clamp(0.0, 1.0) * level
+        moments = weight @ self.powers
+        sums = (weight * log) @ self.powers[:, :3]
+        # Cramer's rule for level a, slope b and curvature c: the adjugate of the matrix of moments
+        # m[j + k], row by row; -(x - y) is y - x.
+        p, q, r, s = (moments.index_select(1, torch.tensor(pick)) for pick in _ADJUGATE)
+        adjugate = (p * q - r * s).reshape(-1, 3, 3)
+        whole = (adjugate[:, 0] * moments[:, :3]).sum(1, keepdim=True)
+        a, b, c = torch.split((adjugate * sums[:, None]).sum(2), 1, 1)
+        sound = (whole > 1e-9 * (moments[:, :1] * unit.square()).pow(3)) & (c < 0.0)
+        vertex = torch.where(sound, -0.5 * b / torch.where(sound, c, -1.0), middle)
+        vertex = torch.minimum(torch.maximum(vertex, middle - unit), middle + unit)
+        top = (a + vertex * (b + vertex * c)) / torch.where(sound, whole, 1.0)
+        return vertex, torch.where(sound, top, 0.0)
 
 
 def peak_errors(peak: Peak, noise: Noise, scale_ev: Tensor) -> PeakErrors:
@@ -186,31 +208,37 @@ def or_nothing(counts: Tensor) -> Tensor:
 
 def smoothed(counts: Tensor) -> Tensor:
     """Counts through the filter (1, 2, 1) / 4, those not measured as nothing; [batch, channel]."""
-    held = or_nothing(counts)
-    before = torch.cat([held[:, :1], held[:, :-1]], 1)
-    after = torch.cat([held[:, 1:], held[:, -1:]], 1)
-    return 0.5 * held + 0.25 * (before + after)
+    held = nn.functional.pad(or_nothing(counts), (1, 1), mode="replicate")
+    return nn.functional.conv1d(held[:, None], torch.tensor([[[0.25, 0.5, 0.25]]])).squeeze(1)
 
 
-def _width(near: Tensor, step: Tensor, shift: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-    """Channels between the crossings of the level beside ``shift`` [batch, 1], and if one lacks.
+class _Flanks(NamedTuple):
+    """Where beside a peak its filtered counts come down to a level, in channels; [batch, 1]."""
 
-    ``near`` [batch, 321] around the maximum, ``step`` [1, 321] the channels from it.
+    left: Tensor
+    right: Tensor
+    width: Tensor
+    missing: Tensor
+
+
+def _flanks(near: Tensor, inverse: Tensor, shift: Tensor, level: Tensor) -> _Flanks:
+    """The nearest crossings on both sides of ``shift`` [batch, 1].
+
+    ``near`` [batch, 321] around the maximum, ``inverse`` [batch or 1, 321] one over the distance
+    of its channels from ``shift``: the nearest channel has the largest.
     """
-    below = near < level
-    limit = float(REACH)
-    right = torch.where(below & (step > shift), step, limit + 1.0).amin(1, keepdim=True)
-    left = torch.where(below & (step < shift), step, -limit - 1.0).amax(1, keepdim=True)
-    edge = (left < -limit) | (right > limit)
-    left, right = left.clamp(-limit, limit - 1.0), right.clamp(1.0 - limit, limit)
-    rise = _crossing(near, left, left + 1.0, level)
-    fall = _crossing(near, right, right - 1.0, level)
-    return (fall - rise).clamp(min=0.5), edge
-
-
-def _crossing(near: Tensor, outer: Tensor, inner: Tensor, level: Tensor) -> Tensor:
-    """Where between a channel below the level and its neighbour above it the level is."""
-    low = near.gather(1, outer.long() + REACH)
-    rise = near.gather(1, inner.long() + REACH) - low
+    below = torch.where(near < level, inverse, 0.0)
+    farthest = 0.25 / REACH
+    left = shift + below.amin(1, keepdim=True).clamp(max=-farthest).reciprocal()
+    right = shift + below.amax(1, keepdim=True).clamp(min=farthest).reciprocal()
+    outer = torch.cat([left, right], 1).round()
+    missing = (outer.abs() > REACH).any(1, keepdim=True)
+    outer = outer.clamp(-REACH, REACH)
+    # On each side between a channel below the level and its neighbour above it.
+    inward = torch.tensor([1.0, -1.0])
+    inner = outer + inward
+    low = near.gather(1, (outer + REACH).int())
+    rise = near.gather(1, (inner + REACH).int()) - low
     part = (level - low) / torch.where(rise > 0.0, rise, 1.0)
-    return outer + (inner - outer) * part.clamp(0.0, 1.0)
+    left, right = torch.split(outer + inward * part.clamp(0.0, 1.0), 1, 1)
+    return _Flanks(left, right, (right - left).clamp(min=0.5), missing)

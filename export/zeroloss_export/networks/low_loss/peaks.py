@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from zeroloss_export.networks.low_loss.peak import channels, or_nothing
 from zeroloss_export.networks.low_loss.table import ZeroLossTable
 
 _SIGNIFICANT: Final = 4.0
@@ -86,13 +87,13 @@ class PeakSearch(nn.Module):
         merged = torch.cat([left, aligned[:, None]], 1)[..., self.columns]
         merged = merged.reshape(-1, 4, len(self.energy), self.merged).mean(3)
         measured = ~torch.isnan(merged[:, 3])
-        merged = self._smooth(torch.nan_to_num(merged, nan=0.0))
+        merged = self._smooth(or_nothing(merged))
         curve, counts = merged[:, 1], merged[:, 3]
         band = 0.5 * (merged[:, 2] - merged[:, 0])
         variance = self.noise.gain * counts.clamp(min=1.0) + self.noise.readout**2
         sigma = (self.share * variance).sqrt()
         found = self._maxima(curve, sigma) & self.after & measured
-        score = torch.where(found, curve, torch.full_like(curve, -1.0))
+        score = torch.where(found, curve, -1.0)
         height, place = score.topk(self.peaks, 1)
         there = height > 0.0
         width, closed = self._width(curve, place, height)
@@ -115,9 +116,8 @@ class PeakSearch(nn.Module):
         width_error = 2.0 * width * (crossing.square() + (0.5 * height_error / top).square()).sqrt()
         values = (energy, energy_error, top, height_error)
         widths = (self.step_ev * width, self.step_ev * width_error)
-        missing = torch.full_like(energy, torch.nan)
-        given = [torch.where(there, value, missing) for value in values]
-        return LossPeaks(*given, *(torch.where(there & closed, item, missing) for item in widths))
+        given = [torch.where(there, value, torch.nan) for value in values]
+        return LossPeaks(*given, *(torch.where(there & closed, item, torch.nan) for item in widths))
 
     def _smooth(self, values: Tensor) -> Tensor:
         reach = self.filter.shape[2] // 2
@@ -127,36 +127,30 @@ class PeakSearch(nn.Module):
 
     def _maxima(self, curve: Tensor, sigma: Tensor) -> Tensor:
         found = torch.zeros_like(curve, dtype=torch.bool)
-        row = curve[:, None]
+        both = torch.stack([curve, -curve], 1)
+        needed = _SIGNIFICANT * sigma
         for reach in self.reaches:
-            ends = (-3e38, (reach, 0), (0, reach))
-            highest = nn.functional.pad(row, (reach, reach), value=ends[0])
-            highest = nn.functional.max_pool1d(highest, 2 * reach + 1, 1)[:, 0]
-            falls = curve >= highest
-            for side in ends[1:]:
-                lowest = nn.functional.pad(-row, side, value=-3e38)
-                lowest = -nn.functional.max_pool1d(lowest, reach + 1, 1)[:, 0]
-                falls = falls & (curve - lowest > _SIGNIFICANT * sigma)
-            found = found | falls
+            # Highest and deepest value of the windows that end or begin at every point.
+            around = nn.functional.pad(both, (reach, reach), value=-3e38)
+            around = nn.functional.max_pool1d(around, reach + 1, 1)
+            before, after = around[..., :-reach], around[..., reach:]
+            highest = torch.maximum(before, after)[:, 0]
+            fall = torch.minimum(before, after)[:, 1] + curve
+            found = found | ((curve >= highest) & (fall > needed))
         return found
 
     def _width(self, curve: Tensor, place: Tensor, height: Tensor) -> tuple[Tensor, Tensor]:
         """Twice the shorter way to half the height [batch, peak] in points, if there is one."""
-        index = torch.ones_like(curve[:1]).cumsum(1) - 1.0
-        distance = index[:, None] - place[..., None].float()
+        distance = channels(curve)[:, None] - place[..., None].float()
         below = curve[:, None] < 0.5 * height[..., None]
-        nearest = torch.where(below, distance.abs(), torch.full_like(distance, 1e6)).amin(2)
+        nearest = torch.where(below, distance.abs(), 1e6).amin(2)
         # Where on the nearer side between two points the level is.
-        side = torch.where(
-            (below & (distance == nearest[..., None])).any(2),
-            torch.ones_like(nearest),
-            -torch.ones_like(nearest),
-        )
+        side = torch.where((below & (distance == nearest[..., None])).any(2), 1.0, -1.0)
         last = curve.shape[1] - 1
         outer = (place + (side * nearest.clamp(max=float(last))).long()).clamp(0, last)
         inner = (outer - side.long()).clamp(0, last)
         low, high = curve.gather(1, outer), curve.gather(1, inner)
-        rise = torch.where(high > low, high - low, torch.ones_like(high))
+        rise = torch.where(high > low, high - low, 1.0)
         part = ((0.5 * height - low) / rise).clamp(0.0, 1.0)
         return 2.0 * (nearest - part).clamp(0.5, float(last)), nearest < 1e5
 
@@ -165,7 +159,7 @@ class PeakSearch(nn.Module):
         at = at.clamp(0.0, float(curve.shape[1] - 1))
         low = at.floor().clamp(max=float(curve.shape[1] - 2))
         index = low.long().flatten(1)
-        part = (at - low).flatten(1)
-        values = torch.lerp(curve.gather(1, index), curve.gather(1, index + 1), part)
+        below = curve.gather(1, index)
+        values = below + (at - low).flatten(1) * (curve.gather(1, index + 1) - below)
         found = values.reshape(-1, self.peaks, _POINTS) @ self.fit.T
         return found[..., 0], found[..., 1], found[..., 2]

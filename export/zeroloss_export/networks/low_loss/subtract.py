@@ -7,13 +7,12 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from zeroloss_export.networks.low_loss.faults import given
 from zeroloss_export.networks.low_loss.peak import or_nothing
 from zeroloss_export.networks.low_loss.table import ZeroLossTable
 
-_NOTHING: Final = -1e4
-"""Logarithm of nothing."""
 _SAME: Final = 1e-5
-"""Largest difference of two logarithms of one curve: rounding."""
+"""Largest relative difference of two values of one curve: rounding."""
 
 
 class Subtracted(NamedTuple):
@@ -26,17 +25,17 @@ class Subtracted(NamedTuple):
     zero_loss: Tensor
     left: Tensor
     model: Tensor
-    """The part of the zero-loss peak that is a curve of the table, 0 up to the matching window."""
+    """The part of the zero-loss peak that is a curve of the table, 0 up to the matching window, as
+    84, 50 and 16 %: what leaves the least first."""
 
 
 class Interpolated(nn.Module):
     """Values at the nodes of the table, interpolated linearly in ln N; constant beyond its ends.
 
-    With a setting of the instrument, linearly in that too.
+    With a setting of the instrument, linearly in that too. A mean that is the same at all nodes is
+    the same between them.
     """
 
-    nodes: Tensor
-    settings: Tensor
     rows: Tensor
 
     def __init__(self, nodes: Tensor, values: Tensor, settings: Tensor | None = None) -> None:
@@ -45,49 +44,54 @@ class Interpolated(nn.Module):
         """
         super().__init__()
         self.shape = (values.shape[0], values.shape[2])
-        self.register_buffer("nodes", nodes.clone(), persistent=False)
-        held = torch.zeros(1) if settings is None else settings.clone()
-        self.register_buffer("settings", held, persistent=False)
         rows = values.transpose(0, 1).flatten(1).contiguous()
         # A peak that only scales has the same curves at all nodes.
-        self.scales = bool((rows - rows[:1]).abs().max() < _SAME)
-        self.register_buffer("rows", rows, persistent=False)
+        self.scales = bool(((rows - rows[:1]).abs() <= _SAME * rows[:1].abs()).all())
+        self.register_buffer("rows", rows[:1] if self.scales else rows, persistent=False)
+        self.nodes = _Hats(nodes)
+        self.settings = None if settings is None else _Hats(settings)
 
-    def forward(self, log_counts: Tensor, setting: Tensor | None = None) -> Tensor:
-        """[batch] to [batch or 1, curve, point]; ``setting`` [batch] where the table has one."""
+    def forward(
+        self, log_counts: Tensor, setting: Tensor | None = None, level: Tensor | None = None
+    ) -> Tensor:
+        """[batch] to [batch, curve, point], times ``level`` [batch] if that is given.
+
+        ``setting`` [batch] where the table has one.
+        """
         if self.scales:
-            return self.rows[:1].reshape(1, *self.shape)
-        above, part = _between(self.nodes, log_counts)
-        if setting is None:
-            rows = _mixed(
-                self.rows.index_select(0, above), self.rows.index_select(0, above + 1), part
-            )
+            weight = torch.ones_like(log_counts)[:, None]
         else:
-            lower, share = _between(self.settings, setting)
-            first, count = lower * len(self.nodes) + above, len(self.nodes)
-            near = _mixed(
-                self.rows.index_select(0, first), self.rows.index_select(0, first + 1), part
-            )
-            far = _mixed(
-                self.rows.index_select(0, first + count),
-                self.rows.index_select(0, first + count + 1),
-                part,
-            )
-            rows = _mixed(near, far, share)
-        return rows.reshape(-1, *self.shape)
+            weight = self.nodes(log_counts)
+            if self.settings is not None and setting is not None:
+                weight = (self.settings(setting)[:, :, None] * weight[:, None]).flatten(1)
+        if level is not None:
+            weight = weight * level[:, None]
+        return (weight @ self.rows).reshape(-1, *self.shape)
 
 
-def _mixed(low: Tensor, high: Tensor, part: Tensor) -> Tensor:
-    # Not torch.lerp: exported, it costs twice as much.
-    return low + part * (high - low)
+class _Hats(nn.Module):
+    """Weights of the nodes [node] for linear interpolation, held at the ends."""
 
+    first: Tensor
+    last: Tensor
+    rise: Tensor
+    fall: Tensor
 
-def _between(nodes: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """The node below each value [batch], held at the ends, and the part [batch, 1] to the next."""
-    value = torch.minimum(torch.maximum(value, nodes[:1]), nodes[-1:])
-    below = (value[:, None] >= nodes[None, 1:-1]).long().sum(1)
-    low, high = nodes[below], nodes[below + 1]
-    return below, ((value - low) / (high - low))[:, None]
+    def __init__(self, nodes: Tensor) -> None:
+        super().__init__()
+        self.ends = (float(nodes[0]), float(nodes[-1]))
+        first = torch.cat([nodes[:1] - 1.0, nodes[:-1]])
+        last = torch.cat([nodes[1:], nodes[-1:] + 1.0])
+        buffers = {"first": first, "last": last}
+        buffers |= {"rise": 1.0 / (nodes - first), "fall": 1.0 / (last - nodes)}
+        for name, value in buffers.items():
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[batch] to [batch, node]; two neighbours at most are above 0."""
+        held = values.clamp(*self.ends)[:, None]
+        rising, falling = (held - self.first) * self.rise, (self.last - held) * self.fall
+        return torch.minimum(rising, falling).clamp(0.0, 1.0)
 
 
 class Subtraction(nn.Module):
@@ -100,28 +104,49 @@ class Subtraction(nn.Module):
     """
 
     own: Tensor
+    beyond: Tensor
 
     def __init__(self, table: ZeroLossTable) -> None:
         super().__init__()
         self.window = table.match
         own = torch.arange(table.curves.shape[2]) < table.match.stop
         self.register_buffer("own", own, persistent=False)
-        curves = torch.where(own, torch.full_like(table.curves, _NOTHING), table.curves)
-        self.curves = Interpolated(table.log_counts, curves, table.settings)
+        self.register_buffer("beyond", (~own).float(), persistent=False)
+        curves = table.curves.exp() * self.beyond
+        # In the order of what they leave.
+        self.curves = Interpolated(table.log_counts, curves.flip(0), table.settings)
 
-    def forward(self, aligned: Tensor, counts: Tensor, setting: Tensor | None = None) -> Subtracted:
-        """``aligned`` [batch, grid] counts on the grid, ``counts`` [batch] of the zero-loss."""
+    def forward(
+        self,
+        aligned: Tensor,
+        counts: Tensor,
+        setting: Tensor | None = None,
+        code: Tensor | None = None,
+    ) -> Subtracted:
+        """``aligned`` [batch, grid] counts on the grid, ``counts`` [batch] of the zero-loss.
+
+        All comes out NaN where the reason ``code`` [batch] is above 0.
+        """
         level = window_mean(aligned[:, self.window])
-        model = self.curves(counts.clamp(min=1.0).log(), setting).exp() * level[:, None, None]
-        # On [batch, grid], not three times over; NaN stays NaN.
-        nothing = aligned - aligned
-        zero_loss = torch.where(self.own, aligned, torch.zeros_like(aligned))[:, None] + model
-        left = torch.where(self.own, nothing, aligned)[:, None] - model.flip(1)
+        if code is not None:
+            level = given(level, code)
+        model = self.curves(counts.clamp(min=1.0).log(), setting, level)
+        # On [batch, grid], not three times over. A product keeps NaN, also where it adds nothing.
+        left = (aligned * self.beyond)[:, None] - model
+        zero_loss = torch.where(self.own, aligned, 0.0)[:, None] + model.flip(1)
         return Subtracted(zero_loss, left, model)
+
+
+def percentiles(count: int) -> Tensor:
+    """Weights [count, 3] that make 16, 50 and 84 % of as many ranked numbers."""
+    places = [share * (count - 1) for share in (0.16, 0.5, 0.84)]
+    return torch.tensor(
+        [[max(0.0, 1.0 - abs(row - place)) for place in places] for row in range(count)]
+    )
 
 
 def window_mean(counts: Tensor) -> Tensor:
     """Mean of the measured channels of a matching window [..., channel], at least 0 or NaN."""
     measured = (~torch.isnan(counts)).float().sum(-1)
-    mean = (or_nothing(counts).sum(-1) / measured.clamp(min=1.0)).clamp(min=0.0)
-    return torch.where(measured > 0.0, mean, torch.full_like(mean, torch.nan))
+    # Nothing by nothing is NaN.
+    return or_nothing(counts).sum(-1).clamp(min=0.0) / measured

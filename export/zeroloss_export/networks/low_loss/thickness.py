@@ -12,6 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from zeroloss_export.networks.low_loss.faults import first_reason, or_else
 from zeroloss_export.networks.low_loss.peak import Peak, channels, or_nothing
 from zeroloss_export.networks.low_loss.table import Noise
 
@@ -24,6 +25,19 @@ THICKEST: Final = 4.0
 _FITTED: Final = 0.1
 _EXPONENT: Final = (1.0, 6.0)
 _LIMIT_EV: Final = 500.0
+
+
+def thickness_reason(
+    code: Tensor, thickness: Tensor, vacuum: Tensor, reach_ev: Tensor, codes: int
+) -> Tensor:
+    """Why there is no thickness [batch]: the ``code`` so far, then ``codes`` and what follows."""
+    why = [vacuum, thickness > THICKEST, reach_ev < SHORTEST_EV]
+    return or_else(code, first_reason(why, codes))
+
+
+def total_counts(counts: Tensor, peak: Peak, scale_ev: Tensor) -> Tensor:
+    """All counts [batch], with those beyond the end of the range."""
+    return or_nothing(counts).sum(1) + counts_beyond(counts, peak, scale_ev)
 
 
 def counts_beyond(counts: Tensor, peak: Peak, scale_ev: Tensor) -> Tensor:
@@ -42,13 +56,13 @@ def counts_beyond(counts: Tensor, peak: Peak, scale_ev: Tensor) -> Tensor:
     held = or_nothing(counts)
     # A straight line in ln E: over so short a span that is the power law, and unbiased at few
     # counts, of which there is no logarithm.
-    log = torch.where(used, energy.clamp(min=1e-6).log(), torch.zeros_like(energy))
+    log = torch.where(used, energy.clamp(min=1e-6).log(), 0.0)
     middle = log.sum(1) / number
     x = (log - middle[:, None]) * weight
     level = (held * weight).sum(1) / number
     slope = -(held * x).sum(1) / x.square().sum(1).clamp(min=1e-12)
     level_there = level > 0.0
-    safe = torch.where(level_there, level, torch.ones_like(level))
+    safe = torch.where(level_there, level, 1.0)
     exponent = (slope / safe).clamp(*_EXPONENT)
     end = (last[:, 0] + 0.5 - peak.place) * scale_ev
     end = end.clamp(min=1e-3)
@@ -57,9 +71,9 @@ def counts_beyond(counts: Tensor, peak: Peak, scale_ev: Tensor) -> Tensor:
     falls = (exponent - 1.0) * span
     small = falls < 0.02
     series = 1.0 - 0.5 * falls + falls.square() / 6.0
-    exact = (1.0 - (-falls).exp()) / torch.where(small, torch.ones_like(falls), falls)
+    exact = (1.0 - (-falls).exp()) / torch.where(small, 1.0, falls)
     beyond = at_end * end * span * torch.where(small, series, exact) / scale_ev
-    return torch.where(level_there, beyond, torch.zeros_like(beyond)).clamp(min=0.0)
+    return torch.where(level_there, beyond, 0.0).clamp(min=0.0)
 
 
 def counts_below(counts: Tensor, place: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from zeroloss_export.networks.low_loss.peak import Peak, channels, smoothed
+from zeroloss_export.networks.low_loss.peak import Peak, channels, or_nothing, smoothed
 
 _FOOT: Final = 0.05
 """Share of the height at which the core ends and the tail begins."""
@@ -33,7 +33,7 @@ def feet(counts: Tensor, peak: Peak) -> Feet:
     place, level = peak.place[:, None], _FOOT * peak.height[:, None]
     below = smooth < level
     right = torch.where(below & (channel > place), channel, last + 1.0).amin(1, keepdim=True)
-    left = torch.where(below & (channel < place), channel, -torch.ones_like(channel))
+    left = torch.where(below & (channel < place), channel, -1.0)
     left = left.amax(1, keepdim=True)
     farthest = _FARTHEST * peak.width[:, None].clamp(min=1.0)
     there = (left >= 0.0) & (right <= last)
@@ -43,7 +43,7 @@ def feet(counts: Tensor, peak: Peak) -> Feet:
         outer, inner = torch.minimum(outer, last).clamp(min=0.0), torch.minimum(inner, last)
         inner = inner.clamp(min=0.0)
         low, high = smooth.gather(1, outer.long()), smooth.gather(1, inner.long())
-        rise = torch.where(high > low, high - low, torch.ones_like(high))
+        rise = torch.where(high > low, high - low, 1.0)
         return (outer + (inner - outer) * ((level - low) / rise).clamp(0.0, 1.0))[:, 0]
 
     return Feet(crossing(left, left + 1.0), crossing(right, right - 1.0), there[:, 0])
@@ -59,13 +59,14 @@ def mirrored_tail(counts: Tensor, peak: Peak) -> tuple[Tensor, Tensor]:
     """
     found = feet(counts, peak)
     channel = channels(counts)
-    held = torch.nan_to_num(counts, nan=0.0)
+    held = or_nothing(counts)
     mirror = (found.left + found.right)[:, None] - channel
     low = mirror.clamp(min=0.0).floor()
     low = torch.minimum(low, channel[:, -1:] - 1.0).clamp(min=0.0)
     index = low.long()
-    tail = torch.lerp(held.gather(1, index), held.gather(1, index + 1), mirror - low)
-    tail = torch.where(mirror >= 0.0, tail, torch.zeros_like(tail))
+    before = held.gather(1, index)
+    tail = before + (mirror - low) * (held.gather(1, index + 1) - before)
+    tail = torch.where(mirror >= 0.0, tail, 0.0)
     return torch.where(channel <= found.right[:, None], held, tail), found.there
 
 
@@ -82,13 +83,13 @@ def power_law_tail(counts: Tensor, peak: Peak) -> tuple[Tensor, Tensor]:
     foot = (found.right - peak.place).clamp(min=1.0)
     # At least four channels, so that there is a slope.
     end = torch.maximum(_POWER_WINDOW * foot, foot + 3.0)
-    held = torch.nan_to_num(counts, nan=0.0)
+    held = or_nothing(counts)
     used = (distance >= foot[:, None]) & (distance <= end[:, None]) & (held > 0.0)
     # The relative variance of counts is their inverse.
-    weight = torch.where(used, held, torch.zeros_like(held))
+    weight = torch.where(used, held, 0.0)
     weight = weight / weight.amax(1, keepdim=True).clamp(min=1e-6)
     x = (distance / foot[:, None]).clamp(min=1e-3).log()
-    y = torch.where(used, held, torch.ones_like(held)).log()
+    y = torch.where(used, held, 1.0).log()
     total = weight.sum(1, keepdim=True).clamp(min=1e-6)
     mean_x = (weight * x).sum(1, keepdim=True) / total
     mean_y = (weight * y).sum(1, keepdim=True) / total

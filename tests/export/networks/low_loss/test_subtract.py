@@ -48,6 +48,15 @@ def test_percentiles_commute_with_matching() -> None:
     )
 
 
+def test_nothing_is_left_where_there_is_a_reason_not_to_answer() -> None:
+    aligned = aligned_spectra(1e5, 1e5)
+    strength, code = torch.tensor([2e6, 2e6]), torch.tensor([0.0, 3.0])
+    found = Subtraction(make_table())(aligned, strength, code=code)
+    for values in found:
+        assert torch.isnan(values[1]).all()
+        assert torch.isfinite(values[0]).all()
+
+
 def test_counts_are_interpolated_in_their_logarithm_and_held_at_the_ends() -> None:
     nodes = torch.tensor([1.0, 2.0, 4.0])
     values = torch.tensor([[[0.0], [1.0], [5.0]], [[0.0], [-1.0], [-2.0]]])
@@ -61,8 +70,11 @@ def test_a_channel_that_was_not_measured_stays_so() -> None:
     whole = Subtraction(make_table())(aligned, torch.tensor([2e6]))
     aligned = aligned.clone()
     aligned[0, [20, 300]] = torch.nan
-    left = Subtraction(make_table())(aligned, torch.tensor([2e6])).left
+    found = Subtraction(make_table())(aligned, torch.tensor([2e6]))
+    left = found.left
     assert torch.isnan(left[0]).nonzero()[:, 1].unique().tolist() == [20, 300]
+    # Beyond the matching window a curve says how much zero loss there is.
+    assert torch.isnan(found.zero_loss[0]).nonzero()[:, 1].unique().tolist() == [20]
     rest = ~torch.isnan(left)
     torch.testing.assert_close(left[rest], whole.left[rest])
 
