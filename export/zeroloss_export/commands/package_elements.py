@@ -60,7 +60,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--caution",
         type=float,
         default=Joining().caution,
-        help="standard deviations of the members' logits that are taken off their mean (default 1)",
+        help="standard deviations of the members' logits that are taken off their mean "
+        f"(default {Joining().caution:g})",
     )
     parser.add_argument(
         "--temperature",

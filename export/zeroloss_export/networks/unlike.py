@@ -44,14 +44,14 @@ class SpectrumGates(nn.Module):
         energy = offset_ev[:, None] + scale_ev[:, None] * channel
         low, high = self.window_ev
         there = ~torch.isnan(counts) & (energy >= low) & (energy <= high)
-        measured = there.double()
-        held = torch.where(there, counts, torch.zeros_like(counts)).double()
+        measured = there.float()
+        held = torch.where(there, counts, torch.zeros_like(counts))
         channels = measured.sum(1)
         too_little = (channels < LEAST_CHANNELS) | (channels * scale_ev < LEAST_EV)
         largest = held.abs().amax(1, keepdim=True)
         held = held / torch.where(largest > 0, largest, torch.ones_like(largest))
         # What is zero where nothing is measured must not count as the largest of all zeros.
-        on_top = ((held >= held.amax(1, keepdim=True)).double() * measured).sum(1)
+        on_top = ((held >= held.amax(1, keepdim=True)).float() * measured).sum(1)
         plateau = on_top > LARGEST_PLATEAU * channels
         rest = _centred(held, measured)
         variance = (rest * rest).sum(1) / channels.clamp(min=1.0)
