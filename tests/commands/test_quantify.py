@@ -1,0 +1,283 @@
+"""`zeroloss quantify` on simulated specimens of known truth, with the package that is shipped."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="specimens are simulated with torch")
+
+from zeroloss.cli import main
+from zeroloss.commands._quantification_table import amount_variances
+from zeroloss.recording import Recorder
+from zeroloss.recording.spectrum_files import blocks, read_spectrum_file, run_start
+from zeroloss.wire import RunEnd, encode
+from zeroloss_export.simulate.specimens import (
+    Conditions,
+    SpecimenScan,
+    simulate,
+    write_specimen,
+)
+
+SHAPE = (4, 6)
+ELEMENTS = ("O", "Ti", "Mn", "La")
+CHOSEN = ("--elements", "O,Ti,Mn,La")
+LOW = ("--low-loss", "super-low-loss.hspy")
+
+Call = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def scan() -> SpecimenScan:
+    return simulate("superlattice", SHAPE, 1, Conditions(dose=1e9))
+
+
+@pytest.fixture(scope="module")
+def folder(scan: SpecimenScan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("specimen")
+    write_specimen(path / "super.hspy", scan)
+    return path
+
+
+@pytest.fixture
+def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs the command beside the files; gives exit code and what it said."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "240")
+
+    def run(*arguments: object) -> tuple[int, str]:
+        capsys.readouterr()
+        code = main(["quantify", *map(str, arguments)])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return run
+
+
+def rows(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a CSV; words where they are no numbers."""
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    out = {}
+    for name in lines[0]:
+        cells = [line[name] for line in lines]
+        try:
+            out[name] = np.array([float(cell or "nan") for cell in cells])
+        except ValueError:
+            out[name] = np.array(cells)
+    return out
+
+
+def test_a_scan_with_its_low_loss_is_quantified_pixel_by_pixel(
+    call: Call, scan: SpecimenScan, tmp_path: Path
+) -> None:
+    out = tmp_path / "pixels.csv"
+    code, said = call("super.hspy", *LOW, *CHOSEN, "--exposure-ratio", 100, "--csv", out)
+    assert code == 0, said
+    found = rows(out)
+    assert found["row"].tolist() == [i // 6 for i in range(24)]
+    assert found["column"].tolist() == [i % 6 for i in range(24)]
+    # How near the truth is for the benchmark to tell: near-edge structure is in these spectra.
+    fraction, density = scan.atomic_fraction(ELEMENTS), scan.areal_density
+    for index, element in enumerate(ELEMENTS):
+        truth = density[scan.elements.index(element)].ravel()
+        value = found[f"areal_density {element}"]
+        assert value.mean() == pytest.approx(truth.mean(), rel=0.2)
+        assert (found[f"areal_density_error {element}"] > 0).all()
+        value = found[f"atomic_fraction {element}"]
+        assert value.mean() == pytest.approx(fraction[index].mean(), abs=2.5)
+        assert np.corrcoef(value, fraction[index].ravel())[0, 1] > 0.8
+    assert set(found["why"]) == {"given"}
+    assert "24 pixels, core_loss with low_loss beside; quantify" in said
+    for element in ELEMENTS:
+        (line,) = [item for item in said.splitlines() if item.split()[:1] == [element]]
+        assert line.count("±") == 4
+
+
+def test_maps_hold_what_the_csv_holds(call: Call, tmp_path: Path) -> None:
+    table, maps = tmp_path / "out.csv", tmp_path / "out.hspy"
+    code, said = call("super.hspy", *LOW, *CHOSEN, "--csv", table, "--map", maps)
+    assert code == 0, said
+    found = rows(table)
+    with h5py.File(maps) as file:
+        signal = file["Experiments/quantify atomic_fraction"]
+        assert signal["data"].shape == (4, *SHAPE)
+        labels = [item.decode() for item in signal["metadata/Zeroloss/_list_labels"][()]]
+        assert sorted(labels) == sorted(ELEMENTS)
+        for index, element in enumerate(labels):
+            values = found[f"atomic_fraction {element}"]
+            np.testing.assert_allclose(signal["data"][index].ravel(), values, rtol=1e-6)
+        assert signal["metadata/Zeroloss/package/parameters"].attrs["beam_kev"] == 200.0
+
+
+def test_ratios_are_told_with_an_error(call: Call, scan: SpecimenScan) -> None:
+    code, said = call("super.hspy", *LOW, *CHOSEN, "--ratio", "Mn/O", "--ratio", "Ti/Mn")
+    assert code == 0, said
+    total = {e: scan.areal_density[scan.elements.index(e)].sum() for e in ELEMENTS}
+    for above, below in (("Mn", "O"), ("Ti", "Mn")):
+        (line,) = [item for item in said.splitlines() if item.startswith(f"{above}/{below} ")]
+        value, _, error = line.split(":")[1].split("(")[0].split()
+        assert float(value) == pytest.approx(total[above] / total[below], rel=0.2)
+        assert 0 < float(error) < 0.1 * float(value)
+        assert "amounts taken as independent" in line
+
+
+def test_without_exposures_or_low_loss_there_are_percentages_and_the_reason(call: Call) -> None:
+    code, said = call("super.hspy", *LOW, *CHOSEN)
+    assert (code, "note: no areal densities: exposure ratio" in said) == (0, True), said
+    code, said = call("super.hspy", *CHOSEN)
+    assert (code, "note: no areal densities: no low loss" in said) == (0, True), said
+
+
+def test_auto_asks_which_elements_there_are(call: Call) -> None:
+    code, said = call("super.hspy", *LOW)
+    assert code == 0, said
+    (line,) = [item for item in said.splitlines() if item.startswith("elements found by elements")]
+    assert {"Ti", "O"} <= set(line.split(": ")[1].split())
+
+
+def test_flags_go_over_the_file_and_say_so(call: Call) -> None:
+    code, said = call("super.hspy", *CHOSEN, "--collection-mrad", 20)
+    assert code == 0, said
+    assert "collection_mrad = 20 as given; the file says 36" in said
+
+
+def test_what_nobody_tells_of_the_microscope_is_asked_for(
+    call: Call, folder: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare.hspy"
+    bare.write_bytes((folder / "super.hspy").read_bytes())
+    with h5py.File(bare, "r+") as file:
+        del file["Experiments/core loss/metadata/Acquisition_instrument"]
+    code, said = call(bare, *CHOSEN)
+    assert code == 2
+    assert "give --beam-kev --convergence-mrad --collection-mrad" in said
+    assert said.count("\n") == 1
+    code, said = call(
+        bare, *CHOSEN, "--beam-kev", 200, "--convergence-mrad", 22, "--collection-mrad", 36
+    )
+    assert code == 0, said
+
+
+def test_a_recorded_run_gives_what_its_files_give(call: Call, folder: Path, tmp_path: Path) -> None:
+    file = read_spectrum_file(folder / "super.hspy", folder / "super-low-loss.hspy")
+    start = run_start(file, t_ns=1)
+    recorder = Recorder(tmp_path / "recordings", start)
+    messages = [start, *blocks(file, start, 8)]
+    for message in (*messages, RunEnd(run=start.run, seq=9, t_ns=2, spectra=24)):
+        recorder.write(encode(message), 1)
+    recorder.close()
+    one, two = tmp_path / "files.csv", tmp_path / "run.csv"
+    assert call("super.hspy", *LOW, *CHOSEN, "--csv", one)[0] == 0
+    assert call(recorder.folder, *CHOSEN, "--csv", two)[0] == 0
+    assert one.read_bytes() == two.read_bytes()
+    code, said = call(recorder.folder, *LOW, *CHOSEN)
+    assert (code, "a recording holds its low loss itself" in said) == (2, True)
+
+
+def test_pixels_without_counts_are_told_by_the_exit_code(
+    call: Call, scan: SpecimenScan, tmp_path: Path
+) -> None:
+    path = tmp_path / "holes.hspy"
+    write_specimen(path, scan)
+    with h5py.File(path, "r+") as file:
+        data = file["Experiments/core loss/data"]
+        counts = data[()].astype(np.float32)
+        del file["Experiments/core loss/data"]
+        counts[0, :3] = np.nan
+        file["Experiments/core loss/data"] = counts
+    table = tmp_path / "holes.csv"
+    code, said = call(path, *CHOSEN, "--csv", table)
+    assert code == 1
+    assert "3 of 24 pixels have no answer" in said
+    assert "3 no answer" in said
+    found = rows(table)
+    assert np.isnan(found["atomic_fraction O"]).sum() == 3
+    assert found["why"][:3].tolist() == ["no answer"] * 3
+
+
+def test_threads_change_no_bit(call: Call, tmp_path: Path) -> None:
+    for workers in (1, 3):
+        out = tmp_path / f"{workers}.csv"
+        assert call("super.hspy", *LOW, *CHOSEN, "--workers", workers, "--csv", out)[0] == 0
+    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "3.csv").read_bytes()
+
+
+def test_ctrl_c_leaves_nothing_behind(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("zeroloss.pipeline.answers.RunModels.ask", interrupted)
+    code, said = call("super.hspy", *LOW, *CHOSEN, "--csv", tmp_path / "a.csv")
+    assert (code, said.count("Traceback")) == (130, 0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["none.dm4", *CHOSEN], "none.dm4: no such file"),
+        (["super.hspy", "--elements", "Ti,Xx"], "there is no Xx, expected 1 to 8 different of"),
+        (["super.hspy", "--elements", "Ti,Ti"], "one is there twice"),
+        (["super.hspy", "--elements", "Au"], "no pixel was quantified: no edge"),
+        (["super.hspy", *CHOSEN, "--ratio", "Fe/O"], "two different of the elements O Ti Mn La"),
+        (["super.hspy", *CHOSEN, "--ratio", "O"], "--ratio O: expected"),
+        (["super.hspy", *CHOSEN, "--low-loss", "super.hspy"], "holds no zero-loss peak"),
+        (["super.hspy", *CHOSEN, "--low-loss", "none.hspy"], "none.hspy: no such file"),
+        (["super.hspy", *CHOSEN, "--map", "a.npz"], "expected a file name ending in .hspy"),
+        (["super.hspy", *CHOSEN, "--map", "super.hspy"], "super.hspy exists: name another"),
+        (["super.hspy", *CHOSEN, "--csv", "no/a.csv"], "there is no folder no"),
+        (["super.hspy", *CHOSEN, "--workers", "0"], "--workers 0: expected 1 to 64"),
+        (["super.hspy", *CHOSEN, "--beam-kev", "-1"], "--beam-kev -1: expected a number above 0"),
+        (["super.hspy", *CHOSEN, "--exposure-ratio", "0"], "exposure_ratio = 0, expected"),
+        (["super.hspy", *CHOSEN, "--package", "elements"], "gives no atomic_fraction of chosen"),
+        (["super.hspy", *CHOSEN, "--set", "other.n=2"], "the model that runs is quantify"),
+        (["super-low-loss.hspy", "--elements", "auto"], "finds no element: name them"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(
+    call: Call, arguments: list[str], sentence: str
+) -> None:
+    code, said = call(*arguments)
+    assert code == 2
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+def test_words_that_are_no_symbols_are_refused(call: Call) -> None:
+    with pytest.raises(SystemExit) as stop:
+        call("super.hspy", "--elements", "Ti,,O")
+    assert stop.value.code == 2
+
+
+def test_help_shows_examples(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        call("--help")
+    assert "zeroloss quantify scan.dm4 --elements Ti,O" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("amounts", [(3.0, 1.0), (60.0, 20.0, 15.0, 5.0), (10.0, 10.0, 80.0)])
+def test_the_errors_of_amounts_come_back_out_of_those_of_their_shares(
+    amounts: tuple[float, ...],
+) -> None:
+    rng = np.random.default_rng(3)
+    relative = np.geomspace(0.005, 0.02, len(amounts))
+    drawn = np.array(amounts) * (1 + relative * rng.standard_normal((400_000, len(amounts))))
+    shares = 100 * drawn / drawn.sum(1, keepdims=True)
+    found = amount_variances(shares.mean(0), shares.std(0))
+    for i, j in ((0, 1), (1, 0), (0, len(amounts) - 1)):
+        ratio = drawn[:, i] / drawn[:, j]
+        expected = ratio.std() / ratio.mean()
+        assert np.sqrt(found[i] + found[j]) == pytest.approx(expected, rel=0.05)
+
+
+def test_shares_that_are_not_known_or_not_there_have_no_error() -> None:
+    found = amount_variances(np.array([60.0, np.nan, 40.0, 0.0]), np.array([1.0, 1.0, 1.0, 1.0]))
+    assert np.isnan(found).tolist() == [False, True, False, True]
