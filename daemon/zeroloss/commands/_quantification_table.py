@@ -52,8 +52,10 @@ def table(found: Quantified) -> Table:
             if not there.any():
                 cells += ["none", ""]
                 continue
-            # Errors of the noise, which no two pixels share.
-            spread = np.sqrt(np.nansum(errors[there].astype(np.float64) ** 2)) / there.sum()
+            # The mean error, since what they have in common does not average out.
+            spread = (
+                float(np.nanmean(errors[there])) if np.isfinite(errors[there]).any() else np.nan
+            )
             low, high = np.percentile(values[there], [16, 84])
             cells += [_with_error(float(values[there].mean()), spread), f"{low:.4g} to {high:.4g}"]
         out.add_row(*cells, _missing(found, index))

@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Fit the edges of chosen elements in core-loss spectra, pixel by pixel and in their sum,\n"
         "and tell how much of each there is: atomic percent of the chosen elements, and with a\n"
         "low loss and the ratio of the exposures atoms per nm². Errors are one standard\n"
-        "deviation, of the counts alone.\n\n"
+        "deviation; that of the cross sections themselves is not in them.\n\n"
         "FILE is whatever RosettaSciIO reads (.dm3 .dm4 .hspy .msa ...), text with two columns,\n"
         "or the folder of a recorded run. Core and low loss in two files are given as FILE and\n"
         "--low-loss. Where there is a low loss, its zero-loss peak corrects the energy axis and\n"
