@@ -14,6 +14,7 @@ from zeroloss_export.commands import (
     evaluate_elements,
     package_elements,
     package_low_loss,
+    package_quantify,
     specimen,
     table2,
     train_elements,
@@ -54,6 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         package_low_loss.run,
     )
     package_low_loss.configure(low_loss)
+    quantify = _subcommand(
+        commands,
+        "quantify-package",
+        package_quantify.HELP,
+        package_quantify.EXAMPLES,
+        package_quantify.run,
+    )
+    package_quantify.configure(quantify)
     simulated = _subcommand(commands, "specimen", specimen.HELP, specimen.EXAMPLES, specimen.run)
     specimen.configure(simulated)
     spectra = _subcommand(commands, "dataset", dataset.HELP, dataset.EXAMPLES, dataset.run)

@@ -17,13 +17,13 @@ SLOTS: Final = 8
 GRID: Final = (48.0, 1.0, 48 * BLOCK)
 """First energy, step in eV and points on which cross sections are convolved."""
 WINDOW_EV: Final = (75.0, 3100.0)
-EXPONENTS: Final = (1.0, 3.0, 5.0)
+EXPONENTS: Final = (2.0, 3.0, 4.0, 5.0)
 """Of the power laws, E^-r."""
 BELOW: Final = 0.6
 """The fit begins at this share of the lowest onset of the selected elements in the range."""
 ROOM_EV: Final = (15.0, 15.0)
 """What an edge needs in the range before its onset and behind what is left out."""
-STRUCTURE: Final = 0.06
+STRUCTURE: Final = 0.1
 """Relative standard deviation of an edge about its cross section right behind the onset."""
 STRUCTURE_EV: Final = (100.0, 10.0)
 """How it falls with energy, and over what energies it is correlated."""
