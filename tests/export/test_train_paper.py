@@ -22,7 +22,7 @@ def test_an_ensemble_is_trained_exported_and_runs(
     table.save(cache)
     command = ["train", "paper", "--cross-sections", str(cache), "--out", str(out)]
     # Members of the paper's sizes would take hours; these run through the same steps.
-    command += ["--members", "mixer", "mixer", "--batch", "32", "--validation", "32"]
+    command += ["--members", "mixer_single", "mixer_single", "--batch", "32", "--validation", "32"]
     assert main([*command, "--spectra", "128"]) == 0
     assert "paper: 2 members" in capsys.readouterr().out
     checkpoints = sorted((tmp_path / "paper-checkpoints").iterdir())

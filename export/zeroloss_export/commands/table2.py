@@ -127,9 +127,13 @@ def _drawn(table: CrossSectionTable, split: Split, count: int) -> LabelledSpectr
 
 
 def _budget(state: dict[str, Any]) -> Budget:
-    # Checkpoints from before there was a choice do not name their recipe.
+    seen = int(state["seen"])
     return Budget(
-        state.get("recipe_name", "measured"), int(state["seen"]), float(state["elapsed_s"]) / 60
+        # Checkpoints from before there was a choice do not name their recipe.
+        state.get("recipe_name", "measured"),
+        seen,
+        seen - int(state.get("before", 0)),
+        float(state["elapsed_s"]) / 60,
     )
 
 

@@ -56,14 +56,19 @@ _SCORED: Final = np.array([element != "C" for element in ELEMENTS])
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a network was trained with; ``minutes`` are of its last run."""
+    """What a network was trained with: all its spectra, and those and the minutes of its last run,
+
+    which may have started from the weights of an earlier one.
+    """
 
     recipe: str
     spectra: int
+    last: int
     minutes: float
 
     def __str__(self) -> str:
-        return f"{self.spectra:,} spectra, {self.minutes:.0f} min, {self.recipe} recipe"
+        last = "" if self.last == self.spectra else f", {self.last:,} of them in a last run"
+        return f"{self.spectra:,} spectra{last}, {self.minutes:.0f} min, {self.recipe} recipe"
 
 
 @dataclass(frozen=True, slots=True)

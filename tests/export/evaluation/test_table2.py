@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from zeroloss_export.cli import main
 from zeroloss_export.evaluation.metrics import Scores
 from zeroloss_export.evaluation.table2 import (
+    Budget,
     Column,
     Row,
     as_markdown,
@@ -72,6 +73,12 @@ def test_measured_scores_come_from_the_half_that_set_no_threshold() -> None:
     assert measured_column(probability, truth).scores.exact_match == 1
     with pytest.raises(ValueError, match="expected two measured spectra or more, got 1"):
         measured_column(probability[:1], truth[:1])
+
+
+def test_a_budget_says_what_an_earlier_run_had_seen() -> None:
+    assert str(Budget("paper", 1000, 1000, 5.2)) == "1,000 spectra, 5 min, paper recipe"
+    later = str(Budget("measured", 3000, 1000, 5.2))
+    assert later == "3,000 spectra, 1,000 of them in a last run, 5 min, measured recipe"
 
 
 def test_the_page_holds_our_rows_and_those_of_the_paper() -> None:
