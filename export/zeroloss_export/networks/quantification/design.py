@@ -236,4 +236,5 @@ class Design(nn.Module):
         part = (place - low)[:, None]
         index = low.long()[:, None].expand(-1, SLOTS, -1)
         before, after = smooth.gather(2, index), smooth.gather(2, index + 1)
-        return before + part * (after - before)
+        between: Tensor = before + part * (after - before)
+        return between
