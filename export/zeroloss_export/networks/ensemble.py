@@ -28,7 +28,7 @@ class Joining:
     Machines, 1999).
     """
 
-    caution: float = 0.5
+    caution: float = 0.75
     temperature: float = 1.0
     bias: float = 0.0
 
