@@ -61,6 +61,8 @@ class Measured:
 
 
 MEASURED: Final = (
+    # The semi-angles are those in the notes and fits that its authors published beside it (J.
+    # Verbeeck, EELSMODEL, round robin T3_A3, region 3).
     Measured(
         "BN, N/B",
         "T3_A3_region3_SI_HL2_cal.dm3",
@@ -68,8 +70,8 @@ MEASURED: Final = (
         ("N", "B"),
         (1.00, 0.05),
         300.0,
-        0.0,
-        2.55,
+        0.2,
+        4.12,
     ),
     # Its O K begins at 527.5 eV and its Mn L3 at 632.5 eV: 529 and 641 in the literature.
     Measured(
