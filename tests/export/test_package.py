@@ -186,7 +186,15 @@ def test_the_embedded_package_is_whole(embedded: tuple[Predictor, Manifest]) -> 
     content = (EMBEDDED / manifest.graph.file).read_bytes()
     assert hashlib.sha256(content).hexdigest() == manifest.graph.sha256
     assert manifest.output("probability").labels == ELEMENTS
-    assert len(manifest.trained.members) >= 2
+    assert len(manifest.trained.members) >= 5
+    assert not manifest.when_named
+
+
+def test_the_fast_package_is_one_member_and_runs_only_where_it_is_named() -> None:
+    manifest = load_package(builtin_folder() / "elements_fast").manifest
+    assert len(manifest.trained.members) == 1
+    assert manifest.when_named
+    assert [item.name for item in manifest.outputs] == [*ANSWERS, *EVIDENCE]
 
 
 def test_the_embedded_network_identifies_simulated_spectra(
@@ -225,8 +233,7 @@ def test_the_embedded_network_claims_nothing_in_a_spectrum_without_edges(
     assert torch.isfinite(spread).all()
     threshold = embedded[1].output("probability").threshold
     assert threshold is not None
-    if kind != "one channel":
-        assert float(probability.max()) < threshold
+    assert float(probability.max()) < threshold
 
 
 @pytest.mark.data
