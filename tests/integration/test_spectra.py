@@ -176,3 +176,29 @@ def test_the_command_says_why_a_number_is_missing(
     assert "masked/mean = no value" in out
     assert f"masked/reason = {REASONS[1]}" in out
     assert "masked/mean_error = no value" in out
+
+
+def test_the_embedded_network_gives_its_evidence(
+    tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(tmp_path, models, models={"use": ("elements",)})
+    with running_daemon(config) as running, following(running) as maps:
+        running.send_run(make_start(PLAN, expected=SPECTRA), SPECTRA)
+        running.wait_finished()
+        what = ["elements/edge_onset_ev", "elements/edge_snr", "elements/edge_expected_ev"]
+        run = maps.wait_for_run(20)
+        assert {*what, "elements/unlike"} <= {*run.askable}
+        found = run.spectrum(what=what)
+        labels = found[what[0]].labels
+        assert labels == found[what[1]].labels
+        assert found[what[0]].energies_ev is None
+        onset, snr, expected = (found[name].values for name in what)
+        oxygen = labels.index("O K")
+        assert expected[oxygen] == pytest.approx(532.0, abs=0.1)
+        assert abs(onset[oxygen] - expected[oxygen]) <= 12.0
+        # The range ends at 999 eV.
+        assert onset[labels.index("Al K")] == snr[labels.index("Al K")] == 0.0
+        endpoint = running.daemon.publisher.requests_endpoint
+        ask = ["spectrum", "--requests", endpoint, "--region", ":,:", "--what", what[1]]
+        assert main(ask) == 0
+        assert "elements/edge_snr = Be K " in capsys.readouterr().out
