@@ -7,7 +7,6 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from zeroloss_export.networks.low_loss.peak import channels
 from zeroloss_export.networks.quantification.cross_sections import Compressed, CrossSections
 from zeroloss_export.networks.quantification.kernel import BLOCK, Convolution, LowLossKernel
 from zeroloss_export.networks.quantification.near_edge import NOWHERE_EV, LeftOut, counting, zones
@@ -38,7 +37,6 @@ class Prepared(NamedTuple):
     """What the fit needs beside the counts.
 
     columns   [batch, column, channel]     background and elements, orthonormal to a good part
-    products  [batch, channel, pair]       of two columns each, the lower triangle
     weight    [batch, channel]             where the fit looks, times the nominal inverse variance
     scale     [batch, slot]                1 / norm of the element columns in barn/eV
     quantified [batch, slot]               1 where an element has an edge to be quantified by
@@ -50,7 +48,6 @@ class Prepared(NamedTuple):
     """
 
     columns: Tensor
-    products: Tensor
     weight: Tensor
     scale: Tensor
     quantified: Tensor
@@ -66,8 +63,6 @@ class Design(nn.Module):
     grid: Tensor
     zones: Tensor
     counting: Tensor
-    first: Tensor
-    second: Tensor
     exponents: Tensor
 
     def __init__(
@@ -90,10 +85,6 @@ class Design(nn.Module):
         self.register_buffer("zones", zones(left_out or LeftOut()))
         self.register_buffer("counting", counting())
         self.register_buffer("exponents", torch.tensor(exponents, dtype=torch.float64))
-        size = len(exponents) + SLOTS
-        pair = torch.tril_indices(size, size)
-        self.register_buffer("first", pair[0])
-        self.register_buffer("second", pair[1])
 
     def forward(
         self,
@@ -110,7 +101,9 @@ class Design(nn.Module):
         low_loss_scale_ev: Tensor,
     ) -> Prepared:
         """Of ``counts`` [batch, channel] only the shape is used."""
-        energy = offset_ev[:, None] + scale_ev[:, None] * channels(counts)
+        # Of the shape, which the daemon can tell apart from a use of the counts.
+        channel = torch.arange(counts.shape[1], dtype=torch.float32)
+        energy = offset_ev[:, None] + scale_ev[:, None] * channel
         unknown = torch.isnan(beam_kev) | torch.isnan(convergence_mrad)
         unknown |= torch.isnan(collection_mrad)
         scope = [
@@ -164,14 +157,12 @@ class Design(nn.Module):
         onset = torch.where(inside, zone[None, :, :, 0], NOWHERE_EV).amin(2) + self.before
         unit = torch.where(norm > 0.0, norm, torch.ones_like(norm))[:, :, None]
         structure = self._structure(energy, whole / unit, onset, weight, columns)
-        products = columns[:, self.first] * columns[:, self.second]
         ratio = exposure_ratio * kernel.total * scale_ev * _NM2
         fault = torch.stack(
             [unknown.float(), (~kernel.there).float(), torch.isnan(exposure_ratio).float()], 1
         )
         return Prepared(
             columns,
-            products.transpose(1, 2),
             weight,
             torch.where(norm > 0.0, 1.0 / norm, torch.zeros_like(norm)),
             quantified,

@@ -13,6 +13,7 @@ from zeroloss_export.networks.quantification.nnls import nonnegative, solve, wit
 _FLOOR: Final = 0.02
 """Smallest variance, in units of that of the mean counts."""
 _SOUND: Final = 1e-6
+_RIDGE: Final = 1e-5
 
 
 class Fitted(NamedTuple):
@@ -31,13 +32,18 @@ class Fitted(NamedTuple):
     level: Tensor
 
 
-def fit(counts: Tensor, prepared: Prepared, pairs: Tensor) -> Fitted:
-    """counts [batch, channel]; ``pairs`` [column, column] place of a product of two columns.
+def fit(counts: Tensor, prepared: Prepared) -> Fitted:
+    """counts [batch, channel].
 
     A first fit under the nominal weights gives the model whose counts are the variances of the
-    second; what one electron counts is the reduced chi^2 of that.
+    second; what one electron counts is the reduced chi^2 of that. Sums of products and what is
+    solved are in double: far from the nominal weights the columns are nearly one another's copies.
     """
-    columns, products = prepared.columns, prepared.products
+    columns = prepared.columns
+    laws = columns.shape[1] - SLOTS
+    row, column = torch.tril_indices(laws + SLOTS, laws + SLOTS)
+    exact = columns.double()
+    products = (exact[:, row] * exact[:, column]).transpose(1, 2)
     missing = torch.isnan(counts)
     use = torch.where(missing, 0.0, (prepared.weight > 0.0).float())
     seen = torch.where(missing, 0.0, counts)
@@ -46,34 +52,34 @@ def fit(counts: Tensor, prepared: Prepared, pairs: Tensor) -> Fitted:
     unit = level.clamp(min=1e-30)[:, None]
     seen = seen / unit
     weight = use * prepared.weight
-    matrix, right = _normal(seen, weight, columns, products, pairs)
+    matrix, right = _normal(seen, weight, columns, products)
     first = solve(matrix, right[:, None])[:, 0]
-    model = _model(first, columns)
+    model = _model(first.float(), columns)
     weight = use / model.clamp(min=_FLOOR)
-    matrix, right = _normal(seen, weight, columns, products, pairs)
-    laws = len(pairs) - SLOTS
+    matrix, right = _normal(seen, weight, columns, products)
     # What the background explains is taken out; it may be of any sign.
     crossed = solve(matrix[:laws, :laws], torch.cat([matrix[:laws, laws:], right[:laws, None]], 1))
     schur = matrix[laws:, laws:] - (matrix[laws:, :laws, None] * crossed[None, :, :-1]).sum(1)
     left = right[laws:] - (matrix[laws:, :laws] * crossed[None, :, -1]).sum(1)
-    root = (schur * torch.eye(SLOTS)[:, :, None]).sum(1).clamp(min=_SOUND).sqrt()
-    solution = nonnegative(
-        schur / (root[:, None] * root[None]) * (1.0 - torch.eye(SLOTS)[:, :, None])
-        + torch.eye(SLOTS)[:, :, None],
-        left / root,
-    )
+    eye = torch.eye(SLOTS, dtype=torch.float64)[:, :, None]
+    root = (schur * eye).sum(1).clamp(min=_SOUND).sqrt()
+    # Rounding must not take its definiteness from a matrix of nearly equal columns.
+    scaled = schur / (root[:, None] * root[None]) * (1.0 - eye)
+    solution = nonnegative(scaled + (1.0 + _RIDGE) * eye, left / root)
     amount = solution.value / root
     law = crossed[:, -1] - (crossed[:, :-1] * amount[None]).sum(1)
-    residual = seen - _model(torch.cat([law, amount]), columns)
-    freedom = number - laws - solution.passive.sum(0)
+    residual = seen - _model(torch.cat([law, amount]).float(), columns)
+    freedom = number - laws - solution.passive.float().sum(0)
     gain = (weight * residual.square()).sum(1) / freedom.clamp(min=1.0)
-    covariance = gain * solution.inverse / (root[:, None] * root[None])
+    covariance = (solution.inverse / (root[:, None] * root[None])).float() * gain
+    amount = amount.float()
     structure = (amount.transpose(0, 1).square()[:, None] @ prepared.structure)[:, 0]
     structure = structure.transpose(0, 1).reshape(SLOTS, SLOTS, -1)
-    both = solution.passive[:, None] * solution.passive[None]
+    passive = solution.passive.float()
+    both = passive[:, None] * passive[None]
     covariance = covariance + structure * both
-    own = (structure * torch.eye(SLOTS)[:, :, None]).sum(1)
-    deviation = (gain * solution.variance / root.square() + own).sqrt()
+    own = (structure * eye.float()).sum(1)
+    deviation = (gain * (solution.variance / root.square()).float() + own).sqrt()
     allowed = (prepared.weight > 0.0).float().sum(1)
     return Fitted(
         amount.transpose(0, 1) * unit,
@@ -87,14 +93,18 @@ def fit(counts: Tensor, prepared: Prepared, pairs: Tensor) -> Fitted:
 
 
 def _normal(
-    counts: Tensor, weight: Tensor, columns: Tensor, products: Tensor, pairs: Tensor
+    counts: Tensor, weight: Tensor, columns: Tensor, products: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Normal matrix [column, column, batch] and right side [column, batch]."""
-    packed = (weight[:, None] @ products)[:, 0].transpose(0, 1)
-    size = len(pairs)
-    matrix = packed[pairs.flatten()].reshape(size, size, -1)
-    right = ((weight * counts)[:, None] @ columns.transpose(1, 2))[:, 0].transpose(0, 1)
-    return with_unit_diagonal(matrix), right
+    """Normal matrix [column, column, batch] and right side [column, batch], in double."""
+    heavy = weight.double()[:, None]
+    packed = (heavy @ products)[:, 0].transpose(0, 1)
+    size = columns.shape[1]
+    number = torch.arange(size)
+    high, low = torch.maximum(number[:, None], number), torch.minimum(number[:, None], number)
+    place = (high * (high + 1) // 2 + low).flatten()
+    matrix = packed[place].reshape(size, size, -1)
+    moments = (heavy * counts.double()[:, None]) @ columns.double().transpose(1, 2)
+    return with_unit_diagonal(matrix), moments[:, 0].transpose(0, 1)
 
 
 def _model(answer: Tensor, columns: Tensor) -> Tensor:

@@ -53,10 +53,11 @@ FRACTION_CODES: Final = (
     "no edge of an element in the range",
     "too few channels",
     "no counts",
+    "the fit failed",
     "none of the elements found",
 )
 DENSITY_CODES: Final = (
-    *FRACTION_CODES[:5],
+    *FRACTION_CODES[:6],
     "no low loss with a zero-loss peak",
     "exposure ratio not known",
 )
@@ -75,8 +76,6 @@ class QuantifyGraph(nn.Module):
     ``prepare`` and ``answer`` are its two halves.
     """
 
-    pairs: Tensor
-
     def __init__(
         self,
         table: Compressed,
@@ -86,10 +85,6 @@ class QuantifyGraph(nn.Module):
     ) -> None:
         super().__init__()
         self.prepare = Design(table, exponents, left_out, **options)
-        size = len(exponents) + SLOTS
-        row = torch.arange(size)
-        high, low = torch.maximum(row[:, None], row), torch.minimum(row[:, None], row)
-        self.register_buffer("pairs", high * (high + 1) // 2 + low)
         self.outputs: tuple[Output, ...] = (
             *_selected("areal_density", "atoms/nm^2", "areal_density_why"),
             *_selected("atomic_fraction", "%", "why"),
@@ -105,14 +100,14 @@ class QuantifyGraph(nn.Module):
 
     def answer(self, counts: Tensor, prepared: Prepared) -> tuple[Tensor, ...]:
         """counts [batch, channel] with prepared tensors of batch or 1 rows."""
-        fitted = fit(counts, prepared, self.pairs)
+        fitted = fit(counts, prepared)
         unknown, no_low_loss, no_ratio = (
             (prepared.fault[:, index] > 0.0).expand(counts.shape[0]) for index in range(3)
         )
         lacking = prepared.selected - prepared.quantified
         lost = (lacking.sum(1) > 0.0) | (prepared.selected.sum(1) == 0.0)
         few = fitted.measured < _SHARE * fitted.channels
-        few |= fitted.channels < _FEWEST + len(self.pairs)
+        few |= fitted.channels < _FEWEST + prepared.columns.shape[1]
         empty = fitted.level <= 0.0
         amount = fitted.amount * prepared.scale
         spread = prepared.scale[:, :, None] * prepared.scale[:, None]
@@ -120,12 +115,13 @@ class QuantifyGraph(nn.Module):
         deviation = fitted.deviation * prepared.scale
         total = amount.sum(1, keepdim=True)
         doubt = covariance.sum((1, 2)).clamp(min=0.0).sqrt()
+        failed = ~torch.isfinite(total[:, 0] + doubt + fitted.chi2)
         nothing = total[:, 0] <= _FOUND * doubt
-        bad = [unknown, lost.expand(counts.shape[0]), few, empty]
+        bad = [unknown, lost.expand(counts.shape[0]), few, empty, failed]
         code = first_reason([*bad, nothing])
         density_code = first_reason([*bad, no_low_loss, no_ratio])
         stands = torch.where(
-            (unknown | few | empty)[:, None], torch.zeros_like(amount), prepared.quantified
+            (unknown | few | empty | failed)[:, None], torch.zeros_like(amount), prepared.quantified
         )
         held = torch.where(nothing[:, None], torch.zeros_like(stands), stands)
         share = amount / torch.where(total > 0.0, total, torch.ones_like(total))
@@ -138,7 +134,7 @@ class QuantifyGraph(nn.Module):
         error = variance.clamp(min=0.0).sqrt() / torch.where(total > 0.0, total, 1.0)
         area = torch.where((no_low_loss | no_ratio)[:, None], torch.zeros_like(stands), stands)
         chi2 = torch.where(
-            unknown | few | empty, torch.full_like(fitted.chi2, torch.nan), fitted.chi2
+            unknown | few | empty | failed, torch.full_like(fitted.chi2, torch.nan), fitted.chi2
         )
         chi2 = torch.where(
             lost.expand(counts.shape[0])

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-ROUNDS: Final = 6
+ROUNDS: Final = 5
 _TOLERANCE: Final = 1e-6
 _NOTHING: Final = 1e-6
 _PATIENCE: Final = 3.0
@@ -35,7 +35,7 @@ class Solution(NamedTuple):
 def solve(matrix: Tensor, right: Tensor) -> Tensor:
     """Solutions [n, k, batch] for positive definite ``matrix`` [n, n, batch]: Gauss and Jordan."""
     size = matrix.shape[0]
-    unit = torch.eye(size)[:, :, None]
+    unit = torch.eye(size, dtype=matrix.dtype)[:, :, None]
     tableau = torch.cat([matrix, right], 1)
     for index in range(size):
         row = tableau[index : index + 1] / tableau[index : index + 1, :1]
@@ -47,8 +47,8 @@ def solve(matrix: Tensor, right: Tensor) -> Tensor:
 
 def with_unit_diagonal(matrix: Tensor) -> Tensor:
     """``matrix`` [n, n, batch] with 1 on the diagonal of empty columns: their answer is 0."""
-    unit = torch.eye(matrix.shape[0])[:, :, None]
-    empty = ((matrix * unit).sum(1) <= _NOTHING).float()
+    unit = torch.eye(matrix.shape[0], dtype=matrix.dtype)[:, :, None]
+    empty = ((matrix * unit).sum(1) <= _NOTHING).to(matrix.dtype)
     return matrix + unit * empty[:, None]
 
 
@@ -58,23 +58,23 @@ def nonnegative(matrix: Tensor, right: Tensor, rounds: int = ROUNDS) -> Solution
     ``matrix`` [n, n, batch] positive definite with a diagonal of ones, ``right`` [n, batch].
     """
     size = matrix.shape[0]
-    unit = torch.eye(size)[:, :, None]
+    unit = torch.eye(size, dtype=matrix.dtype)[:, :, None]
     small = _TOLERANCE * right.abs().amax(0, keepdim=True)
-    number = torch.arange(1.0, size + 1.0)[:, None]
+    number = torch.arange(1.0, size + 1.0, dtype=matrix.dtype)[:, None]
     passive = torch.ones_like(right)
     fewest = torch.full_like(small, size + 1.0)
     patience = torch.full_like(small, _PATIENCE)
     for _ in range(rounds):
         value = solve(_free(matrix, passive, unit), (passive * right)[:, None])[:, 0]
         slope = (matrix * value[None]).sum(1) - right
-        wrong = (torch.where(passive > 0.0, value, slope) < -small).float()
+        wrong = (torch.where(passive > 0.0, value, slope) < -small).to(matrix.dtype)
         count = wrong.sum(0, keepdim=True)
         better = count < fewest
         fewest = torch.minimum(count, fewest)
         single = ~better & (patience < 0.5)
         patience = torch.where(better, torch.full_like(patience, _PATIENCE), patience - 1.0)
         last = (wrong * number).amax(0, keepdim=True)
-        exchanged = torch.where(single, wrong * (number == last).float(), wrong)
+        exchanged = torch.where(single, wrong * (number == last).to(matrix.dtype), wrong)
         passive = (passive - exchanged).abs()
     free = _free(matrix, passive, unit)
     identity = unit.expand(-1, -1, right.shape[1])
