@@ -39,9 +39,10 @@ def write_package(
         },
         **manifest,
     }
+    # The folder keeps its name where `changes` give the package another.
+    target = folder / whole["name"]
     for key, value in (changes or {}).items():
         change(whole, key, value)
-    target = folder / whole["name"]
     target.mkdir(parents=True)
     (target / "model.onnx").write_bytes(graph)
     write_manifest(target, whole)
