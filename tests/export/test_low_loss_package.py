@@ -21,7 +21,7 @@ from zeroloss_export.low_loss_package import (
 )
 from zeroloss_export.networks.low_loss.graph import build_graph
 from zeroloss_export.networks.low_loss.table import ZeroLossTable
-from zeroloss_export.package import onnx_runner
+from zeroloss_export.onnx_graph import onnx_runner
 
 FEW = Buckets(cpu=4, gpu=(4,))
 TRAINED = Trained(date="2026-01-01", software="none", data="none", spectra=0, members=())
