@@ -42,8 +42,8 @@ def fit(counts: Tensor, prepared: Prepared) -> Fitted:
     columns = prepared.columns
     laws = columns.shape[1] - SLOTS
     row, column = torch.tril_indices(laws + SLOTS, laws + SLOTS)
-    exact = columns.double()
-    products = (exact[:, row] * exact[:, column]).transpose(1, 2)
+    exact = columns.double().transpose(1, 2)
+    products = exact.index_select(2, row) * exact.index_select(2, column)
     missing = torch.isnan(counts)
     use = torch.where(missing, 0.0, (prepared.weight > 0.0).float())
     seen = torch.where(missing, 0.0, counts)
@@ -96,16 +96,23 @@ def _normal(
     counts: Tensor, weight: Tensor, columns: Tensor, products: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Normal matrix [column, column, batch] and right side [column, batch], in double."""
-    heavy = weight.double()[:, None]
-    packed = (heavy @ products)[:, 0].transpose(0, 1)
-    size = columns.shape[1]
+    # One product of matrices where all spectra share the columns, not one for each of them.
+    heavy, size = weight.double(), columns.shape[1]
+    packed = (_shared(heavy, columns) @ products).reshape(-1, products.shape[2]).transpose(0, 1)
     number = torch.arange(size)
     high, low = torch.maximum(number[:, None], number), torch.minimum(number[:, None], number)
     place = (high * (high + 1) // 2 + low).flatten()
     matrix = packed[place].reshape(size, size, -1)
-    moments = (heavy * counts.double()[:, None]) @ columns.double().transpose(1, 2)
-    return with_unit_diagonal(matrix), moments[:, 0].transpose(0, 1)
+    moments = _shared(heavy * counts.double(), columns) @ columns.double().transpose(1, 2)
+    return with_unit_diagonal(matrix), moments.reshape(-1, size).transpose(0, 1)
 
 
 def _model(answer: Tensor, columns: Tensor) -> Tensor:
-    return (answer.transpose(0, 1)[:, None] @ columns)[:, 0]
+    """Counts [batch, channel] of an answer [column, batch]."""
+    model = _shared(answer.transpose(0, 1), columns) @ columns
+    return model.reshape(-1, columns.shape[2])
+
+
+def _shared(values: Tensor, columns: Tensor) -> Tensor:
+    """``values`` [batch, n] as [rows of the columns, batch of each, n]."""
+    return values.reshape(columns.shape[0], -1, values.shape[1])
