@@ -48,7 +48,7 @@ def test_list_names_what_a_package_is(folder: Path, capsys: pytest.CaptureFixtur
 def test_list_tells_what_may_be_missing_and_what_is_taken(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "300")
     changes = {"takes.scale_ev": [0.05, 1], "takes.signed_counts": True}
     make_masked_package(tmp_path, changes={**changes, "outputs.2.shifts_axis": True})
     assert call("--folder", tmp_path) == 0
