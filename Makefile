@@ -1,4 +1,5 @@
 # Two commands: `make demo` and `make test`. Both create .venv and install what they need.
+# `make test-all` adds the tests marked slow.
 PYTHON ?= python3
 ARGS ?=
 ifeq ($(OS),Windows_NT)
@@ -9,12 +10,15 @@ endif
 SOURCES := daemon export clients tests benchmarks
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo test check format clean
+.PHONY: demo test test-all check format clean
 
 demo: .venv/installed-demo
 	$(BIN)/zeroloss demo $(ARGS)
 
 test: .venv/installed-test check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow" $(ARGS)
+
+test-all: .venv/installed-test check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 check: .venv/installed-test

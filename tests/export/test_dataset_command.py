@@ -14,7 +14,7 @@ from zeroloss_export.cli import main
 from zeroloss_export.physics.cross_section_table import CrossSectionTable
 
 # Starting processes is most of the work, and long on a busy machine.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 SPECTRA = "3000"
 
@@ -86,7 +86,7 @@ def test_several_processes_make_the_same_file(cache: Path, tmp_path: Path) -> No
 def test_ctrl_c_leaves_whole_shards_and_says_how_to_go_on(cache: Path, tmp_path: Path) -> None:
     out = tmp_path / "stopped.h5"
     parts = tmp_path / "stopped.h5.parts"
-    process = _begun(_arguments(cache, out, "--spectra", "20000"), parts)
+    process = _begun(_arguments(cache, out, "--spectra", "60000"), parts)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=300)
     assert process.returncode == 1

@@ -27,7 +27,7 @@ FEW = Buckets(cpu=4, gpu=(4,))
 TRAINED = Trained(date="2026-01-01", software="none", data="none", spectra=0, members=())
 OPTICS = {"refractive_index": 2.0, "beam_kev": 200.0, "collection_mrad": 20.0}
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from zeroloss_export.physics.elements import ELEMENTS
 from zeroloss_export.simulate.paper import PaperRecipe, PaperSimulator
 from zeroloss_export.training.trainer import read_checkpoint
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.slow]
 
 
 def test_an_ensemble_is_trained_exported_and_runs(

@@ -33,6 +33,7 @@ def files(vacuum: LowLossScan, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 # The export of the graph alone takes half a minute of a quiet core.
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_a_vacuum_scan_becomes_a_package_that_answers(
     files: Path, vacuum: LowLossScan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -98,6 +98,7 @@ def test_check_of_one_that_is_whole_beside_a_damaged_one(
     assert "broken" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)  # tries all built-in packages
 def test_check_is_1_for_every_kind_of_damage(
     folder: Path, capsys: pytest.CaptureFixture[str]

@@ -21,7 +21,16 @@ def test_the_shipped_packages_are_whole() -> None:
     assert all(package.folder.parent == builtin_folder() for package in store.packages().values())
 
 
-@pytest.mark.parametrize("name", sorted(ModelStore().packages()))
+SHIPPED = sorted(ModelStore().packages().items())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if item.manifest.takes.selection else [])
+        for name, item in SHIPPED
+    ],
+)
 def test_a_shipped_package_works(name: str) -> None:
     session = ModelSession(ModelStore().get(name), "cpu")
     assert try_out(session, 1024).company == 0

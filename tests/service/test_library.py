@@ -80,9 +80,13 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Watched]]:
 
 
 def shipped() -> set[str]:
-    """Names of the packages that come with zeroloss and run without being named."""
+    """Names of the packages that come with zeroloss and run without anybody's choosing."""
     packages = ModelStore().packages().items()
-    return {name for name, item in packages if not item.manifest.when_named}
+    return {
+        name
+        for name, item in packages
+        if not item.manifest.when_named and item.manifest.takes.selection is None
+    }
 
 
 def test_a_renewed_package_is_for_the_next_run(tmp_path: Path, watch: Any) -> None:

@@ -16,6 +16,8 @@ from zeroloss_export.networks.warm_start import start_from
 from zeroloss_export.onnx_graph import export_graph, halve_weights
 from zeroloss_export.training.recovery import recover_members, weights_of
 
+pytestmark = pytest.mark.slow
+
 BUILTIN = Path(zeroloss.models.__file__).parent / "builtin"
 
 
