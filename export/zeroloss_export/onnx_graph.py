@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -53,7 +54,10 @@ def export_graph(
                 input_names=[*INPUT_NAMES, *parameters],
                 output_names=list(outputs),
                 dynamic_shapes=shapes,
-                custom_translation_table={torch.ops.aten.gather.default: _gathered},
+                custom_translation_table={
+                    torch.ops.aten.gather.default: _gathered,
+                    torch.ops.aten.nan_to_num.default: _without_nan,
+                },
                 optimize=False,
                 verbose=False,
             )
@@ -71,6 +75,21 @@ def _gathered(values: Any, dim: int, index: Any, sparse_grad: bool = False) -> A
 
     del sparse_grad  # only of backward passes
     return opset20.GatherElements(values, index, axis=dim)
+
+
+def _without_nan(
+    values: Any, nan: float | None = None, posinf: float | None = None, neginf: float | None = None
+) -> Any:
+    """torch.nan_to_num where only infinity stays: what is not above the least number becomes 0."""
+    from onnxscript import opset20
+
+    if (nan, posinf, neginf) != (0.0, math.inf, 0.0):
+        raise ValueError(
+            f"nan_to_num with nan={nan}, posinf={posinf}, neginf={neginf} is not exported: "
+            "expected 0, inf and 0"
+        )
+    # A comparison and a choice, but one operator, a third of the work of IsNaN and Where.
+    return opset20.ThresholdedRelu(values, alpha=float(np.finfo(np.float32).min))
 
 
 def _simplify(model: Any) -> None:

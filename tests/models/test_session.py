@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -322,7 +323,9 @@ def test_a_graph_that_the_runtime_refuses(open_graph: Open) -> None:
         open_graph("probability, spread = NoSuchOperator (counts)")
 
 
-def test_a_size_left_open_is_compared_when_it_runs(open_graph: Open) -> None:
+@pytest.mark.parametrize("n", [1, 8, 20])
+def test_a_size_left_open_is_compared_when_it_runs(open_graph: Open, n: int) -> None:
+    # A full batch is written into the answers without a copy: no other shape may get there.
     session = open_graph(
         plain("""
             three = Constant <value_ints = [3]> ()
@@ -333,10 +336,45 @@ def test_a_size_left_open_is_compared_when_it_runs(open_graph: Open) -> None:
         outputs="float[b,k] probability, float[b,j] spread",
     )
     with pytest.raises(InferenceError, match=r"probability came as \[8, 3\], .* \[8, 4\]"):
-        session.run(np.ones((1, 9)), 0.0, 1.0)
+        session.run(np.ones((n, 9)), 0.0, 1.0)
 
 
-def test_answers_that_are_not_finite_come_as_nan(open_graph: Open) -> None:
+def test_an_answer_that_is_larger_than_promised_is_refused(open_graph: Open) -> None:
+    session = open_graph(
+        plain("""
+            many = Constant <value_ints = [100000]> ()
+            wrong = Concat <axis = 0> (batch, many)
+            probability = Expand (half, wrong)
+            spread = Expand (half, size)
+        """),
+        outputs="float[b,k] probability, float[b,j] spread",
+    )
+    with pytest.raises(InferenceError, match=r"probability came as \[8, 100000\], .* \[8, 4\]"):
+        session.run(np.ones((8, 9)), 0.0, 1.0)
+
+
+def test_what_a_graph_hands_through_is_answered_too(open_graph: Open) -> None:
+    session = open_graph("probability = Identity (counts) spread = Identity (probability)")
+    counts = np.arange(84.0, dtype=np.float32).reshape(21, 4)
+    for values in session.run(counts, 0.0, 1.0).values():
+        np.testing.assert_array_equal(values, counts)
+
+
+def test_full_batches_are_written_in_place(open_graph: Open) -> None:
+    session = open_graph("probability = Add (counts, counts) spread = Neg (counts)")
+    inputs: dict[str, Any] = {"counts": np.ones((8, 4), np.float32)}
+    inputs |= {name: np.ones(8, np.float32) for name in ("offset_ev", "scale_ev")}
+    names = ["probability", "spread"]
+    room = np.full((3, 8, 4), 7.0, np.float32)
+    assert session._whole.run_into(names, inputs, [room[0], room[2]])
+    assert [set(part.ravel()) for part in room] == [{2.0}, {7.0}, {-1.0}]
+    room = np.full((3, 8, 5), 7.0, np.float32)
+    assert not session._whole.run_into(names, inputs, [room[0], room[2]])
+    assert set(room.ravel()) == {7.0}
+
+
+@pytest.mark.parametrize("n", [3, 8])
+def test_answers_that_are_not_finite_come_as_nan(open_graph: Open, n: int) -> None:
     session = open_graph(
         plain("""
             axes = Constant <value_ints = [1]> ()
@@ -347,7 +385,7 @@ def test_answers_that_are_not_finite_come_as_nan(open_graph: Open) -> None:
             spread = Expand (half, size)
         """)
     )
-    answer = session.run([[1.0, 2.0], [-1.0, -1.0], [np.nan, 1.0]], 0.0, 1.0)
+    answer = session.run(([[1.0, 2.0], [-1.0, -1.0], [np.nan, 1.0]] * 3)[:n], 0.0, 1.0)
     assert np.isnan(answer["probability"]).all()
     assert (answer["spread"] == 0.5).all()
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import InferenceError, PackageError
-from .inputs import Inputs
+from .inputs import Floats, Inputs
 from .manifest import INPUT_NAMES
 from .provider import one_line
 from .pruning import prune, read_values
@@ -44,13 +44,35 @@ class OpenGraph:
             ) from error
         return values
 
+    def run_into(self, names: Sequence[str], inputs: Tensors, into: Sequence[Floats]) -> bool:
+        """Have these outputs for a batch written into as many whole arrays, without a copy.
+
+        For graphs on the CPU. False, and anything in the arrays, where that cannot be: the runtime
+        refuses an array of another shape than the output. `run` then tells what is wrong.
+        """
+        try:
+            binding = self.session.io_binding()
+            for name, values in inputs.items():
+                binding.bind_cpu_input(name, values)
+            for name, values in zip(names, into, strict=True):
+                where = values.ctypes.data
+                binding.bind_output(name, "cpu", 0, values.dtype, values.shape, where)
+            self.session.run_with_iobinding(binding)
+            made = binding.get_outputs()
+        except Exception:  # noqa: BLE001 - the errors of the runtime share no base class
+            return False
+        # What a graph hands through may come in the memory of its input.
+        return all(
+            item.data_ptr() == values.ctypes.data for item, values in zip(made, into, strict=True)
+        )
+
 
 class CutGraph:
     """A graph in two parts: one makes the prepared tensors, the other is given them.
 
     Where all that the prepared tensors are made of is the same for all spectra, they are made for
     one spectrum, kept, and given to every batch. Which way is taken does not depend on the batch.
-    Safe to use from several threads.
+    `fit` is the part that is given them. Safe to use from several threads.
 
     Raises `PackageError` where the values of `counts` go into a prepared tensor, or one is none.
     """
@@ -74,7 +96,7 @@ class CutGraph:
                 f"{_COUNTS}, expected is that they need its sizes only (Shape)"
             )
         self._names = tuple(prepared)
-        self._prepare, self._fit = map(open_part, parts)
+        self._prepare, self.fit = map(open_part, parts)
         self._kept: OrderedDict[Key, Tensors] = OrderedDict()
         self._lock = Lock()
 
@@ -97,12 +119,10 @@ class CutGraph:
                 self._kept.popitem(last=False)
         return found
 
-    def run(
-        self, names: Sequence[str], batch: Tensors, prepared: Tensors | None
-    ) -> list[npt.NDArray[Any]]:
-        """These outputs for a batch; `prepared` is the answer of `once`."""
+    def inputs(self, batch: Tensors, prepared: Tensors | None) -> Tensors:
+        """The inputs of `fit` for a batch; `prepared` is the answer of `once`."""
         tensors = self._tensors(batch) if prepared is None else prepared
-        return self._fit.run(names, {**batch, **tensors})
+        return {**batch, **tensors}
 
     def _tensors(self, batch: Tensors) -> Tensors:
         return dict(zip(self._names, self._prepare.run(self._names, batch), strict=True))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
 from zeroloss_export.networks.low_loss.peak import channels, or_nothing
+
+_UP: Final = 1.0 - 2.0**-12
+"""To be added before the fraction is cut off: up to so little less than a channel."""
 
 
 def align(
@@ -18,17 +24,18 @@ def align(
     the measured range and beside channels that were not measured.
     """
     energy = first_ev + step_ev * torch.arange(points, dtype=torch.float64)
-    wanted = place[:, None] + energy.float() * scale_ev.reciprocal()[:, None]
-    last = channels(counts)[:, -1:]
-    inside = torch.minimum(wanted.clamp(min=0.0), last)
+    wanted = (place + 1.0)[:, None] + energy.float() * scale_ev.reciprocal()[:, None]
+    # One channel in front and two behind that were not measured: what is beyond the range falls on
+    # them and needs no look of its own. So channel k is held at k + 1.
+    held = nn.functional.pad(counts, (1, 2), value=math.nan)
+    inside = wanted.clamp(0.0, counts.shape[1] + 1.0)
     index = inside.int()
-    # One channel more, so that the last one has a neighbour too.
-    held = nn.functional.pad(counts, (0, 1), mode="replicate")
     before = held.gather(1, index)
+    # On a channel it is that one itself: the one behind need not be there.
+    after = held.gather(1, (inside + _UP).int())
     # Not torch.lerp: exported, it costs twice as much.
-    value = before + (inside - index.float()) * (held.gather(1, index + 1) - before)
-    value = value * (step_ev / scale_ev)[:, None]
-    return torch.where(wanted == inside, value, torch.nan)
+    value = before + (inside - index.float()) * (after - before)
+    return value * (step_ev / scale_ev)[:, None]
 
 
 def rebin(

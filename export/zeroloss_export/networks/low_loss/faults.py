@@ -93,7 +93,7 @@ class UnlikeTraining(nn.Module):
         other = (peak.width_ev < self.width_ev[0]) | (peak.width_ev > self.width_ev[1])
         other |= (log < self.log_counts[0]) | (log > self.log_counts[1])
         missing = torch.isnan(aligned).float()
-        other |= missing.mean(1) > 1.0 - _COVERED
+        other |= missing.sum(1) > (1.0 - _COVERED) * aligned.shape[1]
         return other | (missing[:, self.window].mean(1) > 0.5)
 
 
@@ -112,7 +112,7 @@ def or_else(code: Tensor, then: Tensor) -> Tensor:
 
 def spectra_reason(code: Tensor, curves: Tensor, codes: int) -> Tensor:
     """The code [batch], and ``codes`` where it is 0 and ``curves`` [batch, channel] have gaps."""
-    return or_else(code, first_reason([torch.isnan(curves.sum(1))], codes))
+    return or_else(code, first_reason([torch.isnan(curves).float().sum(1) > 0.0], codes))
 
 
 def given(values: Tensor, code: Tensor) -> Tensor:

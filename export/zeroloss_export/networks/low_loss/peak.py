@@ -27,6 +27,8 @@ _FWHM2: Final = 8.0 * math.log(2.0)
 """Full width at half maximum of a Gaussian squared, in units of its variance."""
 
 
+_LARGE: Final = 1e25
+"""Beyond all counts, and far from what a float cannot hold."""
 _ADJUGATE: Final = (
     (2, 2, 1, 2, 0, 1, 1, 1, 0),
     (4, 3, 3, 3, 4, 2, 3, 2, 2),
@@ -88,12 +90,14 @@ class PeakFinder(nn.Module):
         self.search_ev = search_ev
         steps = torch.arange(-REACH, REACH + 1).float()
         unit = torch.arange(-_FIT_REACH, _FIT_REACH + 1).double() / _FIT_REACH
+        orders = torch.tensor([0, 1, 2, *(order for row in _ADJUGATE for order in row)])
         buffers = {
             # In a spectrum with so many channels more in front.
             "offsets": torch.arange(2 * REACH + 1, dtype=torch.int32),
             "steps": steps,
             "inverse": 1.0 / steps,
-            "powers": torch.stack([unit**order for order in range(5)], 1).float(),
+            # Those of the moments, then those of the adjugate: copies of columns are cheap here.
+            "powers": (unit[:, None] ** orders).float(),
         }
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
@@ -102,15 +106,14 @@ class PeakFinder(nn.Module):
         """counts [batch, channel] with NaN where not measured, offset_ev [batch], scale_ev."""
         smooth = smoothed(counts)
         channel = channels(counts)
-        first, last = [((limit - offset_ev) / scale_ev)[:, None] for limit in self.search_ev]
-        outside = (channel - 0.5 * (first + last)).abs() > 0.5 * (last - first)
-        top = torch.where(outside, -3e38, smooth).argmax(1, keepdim=True).int()
+        top = torch.minimum(smooth, self._cap(channel, offset_ev, scale_ev))
+        top = top.argmax(1, keepdim=True).int()
         # Everything else needs the surroundings of the maximum only.
         index = top + self.offsets
         core = nn.functional.pad(counts, (REACH, REACH)).gather(1, index)
         near = nn.functional.pad(smooth, (REACH, REACH)).gather(1, index)
         height = near[:, REACH : REACH + 1]
-        width = _flanks(near, self.inverse, torch.zeros_like(height), 0.5 * height).width
+        width = _flanks(near, self.inverse, None, 0.5 * height).width
         fitted = slice(REACH - _FIT_REACH, REACH + _FIT_REACH + 1)
         usable = torch.where(torch.isnan(core[:, fitted]), 0.0, near[:, fitted])
         shift, height = self._vertex(usable, height, width)
@@ -135,38 +138,56 @@ class PeakFinder(nn.Module):
             sparse=smooth[:, ::SPARSE],
         )
 
+    def _cap(self, channel: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> Tensor:
+        """More than any counts between the two energies, less than any outside; [batch, channel].
+
+        A parabola in the channel with its roots there: a product of matrices, and no choice.
+        """
+        low, high = self.search_ev
+        begin = offset_ev - 0.5 * (low + high)
+        within = (0.5 * (high - low)) ** 2 - begin * begin
+        parts = (within, -2.0 * begin * scale_ev, -scale_ev * scale_ev)
+        powers = torch.cat([torch.ones_like(channel), channel, channel * channel])
+        return (_LARGE * torch.stack(parts, 1).float()) @ powers
+
     def _vertex(self, counts: Tensor, height: Tensor, width: Tensor) -> tuple[Tensor, Tensor]:
         """Vertex and height [batch, 1] of the weighted parabola of ln counts, in two rounds."""
         reach = torch.clamp(_FIT * width, _NARROWEST, float(_FIT_REACH - 2))
         scale = height.clamp(min=1e-6)
         level = (counts / scale).clamp(min=0.02)
         log, level = level.log(), torch.where(counts > 0.0, level, 0.0)
-        step, unit = self.powers[:, 1], reach / _FIT_REACH
-        vertex, top = self._parabola(level, log, unit, torch.zeros_like(unit), step.abs())
-        vertex, top = self._parabola(level, log, unit, vertex, (step - vertex).abs())
+        unit, step = reach / _FIT_REACH, self.steps[REACH - _FIT_REACH : REACH + _FIT_REACH + 1]
+        vertex, _ = self._parabola(level, log, unit, None, step.abs())
+        away = (step - vertex * _FIT_REACH).abs()
+        vertex, top = self._parabola(level, log, unit, vertex, away)
         return vertex * _FIT_REACH, scale * top.clamp(-1.0, 1.0).exp()
 
     def _parabola(
-        self, level: Tensor, log: Tensor, unit: Tensor, middle: Tensor, away: Tensor
+        self, level: Tensor, log: Tensor, unit: Tensor, middle: Tensor | None, away: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Vertex of ln counts within ``unit`` of ``middle``, and ln counts there; [batch, 1].
+        """Vertex of ln counts within ``unit`` of ``middle`` (None: 0), and ln counts there.
 
-        Lengths in units of 64 channels.
+        Both [batch, 1], lengths in units of 64 channels but ``away``, which is how many channels
+        each [129] is from the middle.
         """
         # A soft edge: the answer does not jump when the peak moves by a fraction of a channel.
-        inside = _FIT_REACH * (unit - away) + 0.5
+        inside = (_FIT_REACH * unit + 0.5) - away
         weight = inside.clamp(0.0, 1.0) * level
-        moments = weight @ self.powers
+        moments, p, q, r, s = torch.split(weight @ self.powers, [3, 9, 9, 9, 9], 1)
         sums = (weight * log) @ self.powers[:, :3]
         # Cramer's rule for level a, slope b and curvature c: the adjugate of the matrix of moments
         # m[j + k], row by row; -(x - y) is y - x.
-        p, q, r, s = (moments.index_select(1, torch.tensor(pick)) for pick in _ADJUGATE)
         adjugate = (p * q - r * s).reshape(-1, 3, 3)
-        whole = (adjugate[:, 0] * moments[:, :3]).sum(1, keepdim=True)
+        whole = (adjugate[:, 0] * moments).sum(1, keepdim=True)
         a, b, c = torch.split((adjugate * sums[:, None]).sum(2), 1, 1)
         sound = (whole > 1e-9 * (moments[:, :1] * unit.square()).pow(3)) & (c < 0.0)
-        vertex = torch.where(sound, -0.5 * b / torch.where(sound, c, -1.0), middle)
-        vertex = torch.minimum(torch.maximum(vertex, middle - unit), middle + unit)
+        vertex = -0.5 * b / torch.where(sound, c, -1.0)
+        if middle is None:
+            vertex = torch.where(sound, vertex, 0.0)
+            vertex = torch.minimum(torch.maximum(vertex, -unit), unit)
+        else:
+            vertex = torch.where(sound, vertex, middle)
+            vertex = torch.minimum(torch.maximum(vertex, middle - unit), middle + unit)
         top = (a + vertex * (b + vertex * c)) / torch.where(sound, whole, 1.0)
         return vertex, torch.where(sound, top, 0.0)
 
@@ -202,8 +223,8 @@ def channels(counts: Tensor) -> Tensor:
 
 
 def or_nothing(counts: Tensor) -> Tensor:
-    """The counts, 0 where they are NaN; exported, half the work of torch.nan_to_num."""
-    return torch.where(torch.isnan(counts), 0.0, counts)
+    """The counts, 0 where they are NaN (or minus infinity: so exported, it is one operator)."""
+    return torch.nan_to_num(counts, nan=0.0, posinf=math.inf, neginf=0.0)
 
 
 def smoothed(counts: Tensor) -> Tensor:
@@ -221,24 +242,25 @@ class _Flanks(NamedTuple):
     missing: Tensor
 
 
-def _flanks(near: Tensor, inverse: Tensor, shift: Tensor, level: Tensor) -> _Flanks:
-    """The nearest crossings on both sides of ``shift`` [batch, 1].
+def _flanks(near: Tensor, inverse: Tensor, shift: Tensor | None, level: Tensor) -> _Flanks:
+    """The nearest crossings on both sides of ``shift`` [batch, 1], by default 0.
 
     ``near`` [batch, 321] around the maximum, ``inverse`` [batch or 1, 321] one over the distance
     of its channels from ``shift``: the nearest channel has the largest.
     """
     below = torch.where(near < level, inverse, 0.0)
     farthest = 0.25 / REACH
-    left = shift + below.amin(1, keepdim=True).clamp(max=-farthest).reciprocal()
-    right = shift + below.amax(1, keepdim=True).clamp(min=farthest).reciprocal()
-    outer = torch.cat([left, right], 1).round()
-    missing = (outer.abs() > REACH).any(1, keepdim=True)
-    outer = outer.clamp(-REACH, REACH)
+    left = below.amin(1, keepdim=True).clamp(max=-farthest)
+    right = below.amax(1, keepdim=True).clamp(min=farthest)
+    outer = torch.cat([left, right], 1).reciprocal()
+    outer = (outer if shift is None else outer + shift).round()
+    missing = outer.abs().amax(1, keepdim=True) > REACH
+    outer = outer.clamp(float(-REACH), float(REACH))
     # On each side between a channel below the level and its neighbour above it.
     inward = torch.tensor([1.0, -1.0])
-    inner = outer + inward
-    low = near.gather(1, (outer + REACH).int())
-    rise = near.gather(1, (inner + REACH).int()) - low
+    index = (outer + REACH).int()
+    low = near.gather(1, index)
+    rise = near.gather(1, index + inward.int()) - low
     part = (level - low) / torch.where(rise > 0.0, rise, 1.0)
     left, right = torch.split(outer + inward * part.clamp(0.0, 1.0), 1, 1)
     return _Flanks(left, right, (right - left).clamp(min=0.5), missing)
