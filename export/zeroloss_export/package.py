@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -39,12 +39,17 @@ the last digit decides."""
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One trained network: its averaged weights and where they came from."""
+    """One trained network: its averaged weights and where they came from.
+
+    ``runs`` are the trainings behind it in order: what the first began with, and the spectra of
+    each.
+    """
 
     network: nn.Module
     architecture: str
     seed: int
     spectra: int
+    runs: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.architecture} seed {self.seed}, {self.spectra} spectra"
@@ -61,7 +66,32 @@ def load_member(path: Path) -> Member:
     network = build(settings["architecture"])
     start_from(network, state["average"])
     network = network.half().float().eval()
-    return Member(network, settings["architecture"], settings["seed"], state["seen"])
+    return Member(network, settings["architecture"], settings["seed"], state["seen"], _runs(state))
+
+
+def _runs(state: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+    """Name and spectra of every training behind a checkpoint; its lineage counts from the start."""
+    seen, runs = 0, []
+    for place, note in enumerate(state.get("lineage", [])):
+        name, _, total = note.removesuffix(" spectra").rpartition(", ")
+        runs.append((name if place == 0 else f"run {place}", int(total) - seen))
+        seen = int(total)
+    first = f"seed {state.get('run', state['settings'])['seed']}"
+    return (*runs, (f"run {len(runs)}" if runs else first, int(state["seen"]) - seen))
+
+
+def different_spectra(members: Sequence[Member]) -> int:
+    """Simulated spectra that the members have seen together, those that they share counted once.
+
+    Members with a common ancestor share what it has seen. Members of one run see the same spectra,
+    or every n-th of them; checkpoints do not tell runs apart, so that of all those that are equally
+    far from their first the longest counts.
+    """
+    longest: dict[str, int] = {}
+    for member in members:
+        for name, spectra in member.runs or ((str(member), member.spectra),):
+            longest[name] = max(spectra, longest.get(name, 0))
+    return sum(longest.values())
 
 
 def onnx_predictor(path: Path) -> Predictor:
@@ -106,12 +136,14 @@ def largest_difference(
 def write_package(
     folder: Path,
     members: Sequence[Member],
-    check: LabelledSpectra,
+    spectra: LabelledSpectra,
     *,
     name: str = "elements",
     version: str,
     threshold: float,
     joining: Joining | None = None,
+    check: Member | None = None,
+    margin: float = 0.0,
     metrics: dict[str, float],
     data: str,
     buckets: Buckets | None = None,
@@ -119,19 +151,22 @@ def write_package(
 ) -> Manifest:
     """Export, verify against torch at every bucket, and write the package whole.
 
-    ``check`` holds the simulated spectra of the comparison. Raises ValueError if the graph departs
+    ``spectra`` are the simulated ones of the comparison; ``check`` and ``margin`` as in `Ensemble`.
+    Raises ValueError if the graph departs
     from torch by more than the manifest allows, or for a threshold below that of unlike, which a
     spectrum unlike any other could pass; the folder is then left as it was.
     """
     if not UNLIKE_THRESHOLD <= threshold < 1:
         raise ValueError(f"expected a threshold from {UNLIKE_THRESHOLD} to 1, got {threshold:g}")
-    ensemble = Ensemble([member.network for member in members], joining)
+    ensemble = Ensemble(
+        [member.network for member in members], joining, check.network if check else None, margin
+    )
     graph = ElementGraph(ensemble).eval()
     buckets = buckets or Buckets()
     content, described = verified_graph(
         graph,
         (*ANSWERS, *EVIDENCE),
-        lambda path: largest_difference(graph, path, check, buckets),
+        lambda path: largest_difference(graph, path, spectra, buckets),
         finish=halve_weights,
     )
     manifest = Manifest(
@@ -151,8 +186,8 @@ def write_package(
         buckets=buckets,
         outputs=_outputs(threshold),
         trained=trained_today(
-            data=data,
-            spectra=sum(member.spectra for member in members),
+            data=data + (f"; axis checked by {check}" if check else ""),
+            spectra=different_spectra([*members, *([check] if check else [])]),
             members=tuple(str(member) for member in members),
             metrics={key: round(value, 4) for key, value in metrics.items()},
         ),

@@ -17,6 +17,7 @@ from zeroloss_export.evaluation.measured import Predictor, predict, read_spectra
 from zeroloss_export.evaluation.metrics import balanced_threshold, scores
 from zeroloss_export.evaluation.scans import pixel_shares, predict_scan, read_scan
 from zeroloss_export.evaluation.session import session_predictor
+from zeroloss_export.networks.axis_check import AxisCheck
 from zeroloss_export.networks.convnext import ConvNext
 from zeroloss_export.networks.ensemble import ElementGraph, Ensemble, Joining
 from zeroloss_export.networks.mixer import Mixer
@@ -25,6 +26,7 @@ from zeroloss_export.package import (
     ANSWERS,
     EVIDENCE,
     Member,
+    different_spectra,
     largest_difference,
     load_member,
     onnx_predictor,
@@ -37,6 +39,8 @@ from zeroloss_export.simulate.spectra import LabelledSpectra, SpectrumSimulator
 
 FEW = Buckets(cpu=4, gpu=(4, 16))
 JOINING = Joining(caution=0.5, temperature=1.25, bias=-0.1)
+MARGIN = -3.0
+"""About what an untrained check says, so that it matters."""
 EMBEDDED = builtin_folder() / "elements"
 
 
@@ -55,8 +59,17 @@ def members() -> list[Member]:
 
 
 @pytest.fixture(scope="module")
+def check() -> Member:
+    torch.manual_seed(5)
+    return Member(AxisCheck().half().float().eval(), "convnext_axis", 5, 7)
+
+
+@pytest.fixture(scope="module")
 def written(
-    members: list[Member], simulated: LabelledSpectra, tmp_path_factory: pytest.TempPathFactory
+    members: list[Member],
+    check: Member,
+    simulated: LabelledSpectra,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, Manifest]:
     folder = tmp_path_factory.mktemp("package") / "elements"
     manifest = write_package(
@@ -66,6 +79,8 @@ def written(
         version="1.2",
         threshold=0.5,
         joining=JOINING,
+        check=check,
+        margin=MARGIN,
         metrics={"simulated_f1": 0.12345},
         data="a test",
         buckets=FEW,
@@ -90,6 +105,8 @@ def test_a_written_package_keeps_the_contract(written: tuple[Path, Manifest]) ->
     assert read.output("probability").uncertainty == "spread"
     assert read.takes.window_ev == (64.0, 3104.0)
     assert read.trained.metrics == {"simulated_f1": 0.1235}
+    assert read.trained.data == "a test; axis checked by convnext_axis seed 5, 7 spectra"
+    assert read.trained.spectra == 7
     assert [item.name for item in read.outputs] == [*ANSWERS, *EVIDENCE]
     assert [item.name for item in read.outputs if item.kind == "spectrum"] == list(EVIDENCE)
 
@@ -107,7 +124,7 @@ def test_a_session_gives_the_evidence_on_request(
 
 
 def test_weights_are_stored_as_float16_and_read_as_float32(
-    written: tuple[Path, Manifest], members: list[Member]
+    written: tuple[Path, Manifest], members: list[Member], check: Member
 ) -> None:
     onnx = pytest.importorskip("onnx")
     graph = onnx.load(written[0] / "model.onnx").graph
@@ -116,7 +133,7 @@ def test_weights_are_stored_as_float16_and_read_as_float32(
     assert kinds[weight] == onnx.TensorProto.FLOAT16
     assert any(weight in node.input and node.op_type == "Cast" for node in graph.node)
     assert not any(weight in node.input for node in graph.node if node.op_type != "Cast")
-    numbers = sum(v.numel() for member in members for v in member.network.parameters())
+    numbers = sum(v.numel() for item in [*members, check] for v in item.network.parameters())
     assert (written[0] / "model.onnx").stat().st_size < 2.2 * numbers + 200_000
 
 
@@ -149,9 +166,31 @@ def test_a_checkpoint_of_before_the_label_unlike_becomes_a_member(tmp_path: Path
     torch.testing.assert_close(head[:80], weights["head.weight"].half().float(), rtol=0, atol=0)
 
 
+def test_spectra_that_members_share_count_once(tmp_path: Path) -> None:
+    weights = Mixer(layers=1).state_dict()
+
+    def member(name: str, seen: int, *lineage: str) -> Member:
+        settings = {"architecture": "mixer_single", "seed": 3}
+        state = {"format": 1, "settings": settings, "average": weights, "seen": seen}
+        torch.save(state | {"lineage": list(lineage), "run": {"seed": 9}}, tmp_path / name)
+        return load_member(tmp_path / name)
+
+    old = "elements 1.0.0, member 0, 1000 spectra"
+    small = member("small.pt", 1900, old, "mixer_single seed 1, 1200 spectra")
+    large = member("large.pt", 1450, old, "mixer seed 2, 1100 spectra")
+    other = member("other.pt", 800, "elements 1.0.0, member 1, 500 spectra")
+    assert different_spectra([small, large]) == 1000 + 200 + 700
+    assert different_spectra([small, large, other]) == 1000 + 500 + 300 + 700
+    assert different_spectra([member("new.pt", 40), member("same_run.pt", 40)]) == 40
+
+
 @pytest.mark.parametrize(("batch", "channels"), [(1, 2), (3, 77), (9, 4096)])
 def test_the_graph_gives_what_torch_gives(
-    written: tuple[Path, Manifest], members: list[Member], batch: int, channels: int
+    written: tuple[Path, Manifest],
+    members: list[Member],
+    check: Member,
+    batch: int,
+    channels: int,
 ) -> None:
     predictor = onnx_predictor(written[0] / "model.onnx")
     rng = torch.Generator().manual_seed(batch)
@@ -159,7 +198,8 @@ def test_the_graph_gives_what_torch_gives(
     counts = torch.poisson(falling, generator=rng)
     counts[0, 0] = torch.nan
     inputs = counts, torch.linspace(60, 900, batch), torch.linspace(0.1, 4, batch)
-    ensemble = Ensemble([member.network for member in members], JOINING).eval()
+    networks = [member.network for member in members]
+    ensemble = Ensemble(networks, JOINING, check.network, MARGIN).eval()
     with torch.no_grad():
         for expected, got in zip(ensemble(*inputs), predictor(*inputs), strict=True):
             torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)

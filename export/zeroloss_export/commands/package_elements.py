@@ -10,7 +10,7 @@ from typing import Final
 
 from zeroloss.models.manifest import Buckets
 from zeroloss_export.commands.cross_sections import add_option, cross_sections
-from zeroloss_export.evaluation.calibration import fit_joining
+from zeroloss_export.evaluation.calibration import fit_joining, fit_margin
 from zeroloss_export.evaluation.judged import Judged, judge_spectra
 from zeroloss_export.evaluation.metrics import balanced_threshold, scores
 from zeroloss_export.evaluation.per_element import CONTESTED
@@ -64,6 +64,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         f"(default {Joining().caution:g})",
     )
     parser.add_argument(
+        "--check", type=Path, help="checkpoint of a network that tells wrong axes: convnext_axis"
+    )
+    parser.add_argument(
+        "--check-false",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="share of good simulated spectra with an edge that it may call wrong (default 0.01)",
+    )
+    parser.add_argument(
         "--temperature",
         type=_calibration,
         default=None,
@@ -90,12 +100,20 @@ def run(options: argparse.Namespace) -> None:
     fitted = simulator.batch(options.simulated // 2)
     held_out = simulator.batch(options.simulated - options.simulated // 2)
     networks = [member.network for member in members]
+    check, margin = None, 0.0
+    if options.check is not None:
+        check = load_member(options.check)
+        margin = round(fit_margin(check.network, fitted, options.check_false), 4)
+
+    def ensemble(joining: Joining) -> Ensemble:
+        return Ensemble(networks, joining, check.network if check else None, margin).eval()
+
     joining = Joining(options.caution, *(options.temperature or ()))
     if options.temperature is None:
-        joining = fit_joining(Ensemble(networks, joining).eval(), fitted)
+        joining = fit_joining(ensemble(joining), fitted)
     # What the manifest says, to the last digit.
     joining = Joining(*(round(value, 4) for value in astuple(joining)))
-    judged = judge_spectra(Ensemble(networks, joining).eval(), held_out)
+    judged = judge_spectra(ensemble(joining), held_out)
     answers = (judged.probability, judged.present)
     threshold = options.threshold or max(
         UNLIKE_THRESHOLD, balanced_threshold(*answers, judged.known)
@@ -109,6 +127,8 @@ def run(options: argparse.Namespace) -> None:
         "calibration_error_before": _calibration_error(before),
         "simulated_unlike": float((judged.unlike >= UNLIKE_THRESHOLD).mean()),
     }
+    if check is not None:
+        metrics["check_margin"] = margin
     manifest = write_package(
         options.out,
         members,
@@ -118,6 +138,8 @@ def run(options: argparse.Namespace) -> None:
         buckets=Buckets(cpu=options.cpu_batch, gpu=tuple(options.gpu_batches)),
         threshold=round(threshold, 4),
         joining=joining,
+        check=check,
+        margin=margin,
         metrics=metrics,
         data=_DATA + (f"; {options.note}" if options.note else ""),
         when_named=options.when_named,

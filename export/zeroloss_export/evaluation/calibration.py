@@ -1,4 +1,4 @@
-"""Temperature and bias that make probabilities mean what they say, and what they brought."""
+"""Temperature and bias that make probabilities mean what they say, and the margin of a check."""
 
 from __future__ import annotations
 
@@ -9,14 +9,29 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from torch import nn
 
 from zeroloss_export.networks.ensemble import Ensemble, Joining
+from zeroloss_export.networks.grid import grid_of
 from zeroloss_export.simulate.spectra import LabelledSpectra
 
 _TEMPERATURES: Final = (0.2, 5.0)
 _BIASES: Final = (-5.0, 5.0)
 _AT_ONCE: Final = 128
 _SMALLEST: Final = 1e-7
+
+
+@torch.no_grad()
+def fit_margin(check: nn.Module, spectra: LabelledSpectra, share: float) -> float:
+    """The logit of the check that so large a share of good spectra with an edge lies above."""
+    grid = grid_of(check)()
+    parts = []
+    for at in range(0, len(spectra.counts), _AT_ONCE):
+        part = slice(at, at + _AT_ONCE)
+        inputs = (spectra.counts[part], spectra.offset_ev[part], spectra.scale_ev[part])
+        parts.append(check(grid(*inputs))[:, 0])
+    shown = spectra.present.sum(1) > 0
+    return float(torch.quantile(torch.cat(parts)[shown], 1 - share))
 
 
 @torch.no_grad()
@@ -30,9 +45,9 @@ def fit_joining(ensemble: Ensemble, spectra: LabelledSpectra) -> Joining:
     for at in range(0, len(spectra.counts), _AT_ONCE):
         part = slice(at, at + _AT_ONCE)
         inputs = (spectra.counts[part], spectra.offset_ev[part], spectra.scale_ev[part])
-        logits = ensemble.logits(*inputs)
-        alike.append(1 - ensemble.unlike(logits, *inputs))
-        joined.append(ensemble.joining.joined(ensemble.of_elements(logits)))
+        logits, unlike = ensemble.opinions(*inputs)
+        alike.append(1 - unlike)
+        joined.append(ensemble.joining.joined(logits))
     logit, passed = torch.cat(joined).double(), torch.cat(alike).double()
     known = spectra.known > 0
     truth = spectra.present > 0

@@ -8,6 +8,7 @@ from typing import Final
 
 from torch import nn
 
+from zeroloss_export.networks.axis_check import AxisCheck
 from zeroloss_export.networks.convnext import ConvNext
 from zeroloss_export.networks.mixer import Mixer
 from zeroloss_export.networks.paper import PAPER
@@ -20,7 +21,9 @@ LEAN: Final[dict[str, Callable[[], nn.Module]]] = {
     "mixer_single": partial(Mixer, layers=1),
 }
 """The short ones have fewer blocks, so that they can start from what is left of a long one."""
-ARCHITECTURES: Final[dict[str, Callable[[], nn.Module]]] = LEAN | PAPER
+CHECKS: Final[dict[str, Callable[[], nn.Module]]] = {"convnext_axis": AxisCheck}
+"""They do not identify elements: their one label says that the axis is wrong."""
+ARCHITECTURES: Final[dict[str, Callable[[], nn.Module]]] = LEAN | CHECKS | PAPER
 
 
 def build(name: str) -> nn.Module:

@@ -30,7 +30,7 @@ class ConvNextBlock(nn.Module):
 
 
 class ConvNext(nn.Module):
-    """Features [batch, FEATURES, bin] to logits [batch, LABELS].
+    """Features [batch, FEATURES, bin] to logits [batch, LABELS], unless told otherwise.
 
     The last map keeps its energies: it is flattened into the head, not averaged.
     """
@@ -41,10 +41,11 @@ class ConvNext(nn.Module):
         widths: Sequence[int] = (64, 128, 192),
         depths: Sequence[int] = (1, 3, 3),
         labels: int = LABELS,
+        features: int = FEATURES,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        self.stem = nn.Conv1d(FEATURES, 24, 7, padding=3)
+        self.stem = nn.Conv1d(features, 24, 7, padding=3)
         self.patch = nn.Conv1d(24, widths[0], 8, stride=8)
         self.position = nn.Parameter(torch.zeros(bins // 8, widths[0]))
         stages: list[nn.Module] = []

@@ -9,8 +9,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from zeroloss_export.networks.axis_check import SlopeGrid
 from zeroloss_export.networks.evidence import EdgeEvidence
-from zeroloss_export.networks.grid import grid_of
+from zeroloss_export.networks.grid import FEATURES, EnergyGrid, grid_of
 from zeroloss_export.networks.unlike import SpectrumGates
 from zeroloss_export.physics.elements import ELEMENTS
 
@@ -42,25 +43,42 @@ class Joining:
         return torch.sigmoid(logit / self.temperature + self.bias)
 
 
+CHECK_SHARPNESS: Final = 3.0
+"""Factor on the check's logit beyond its margin: spectra below it lose next to nothing."""
+
+
 class Ensemble(nn.Module):
     """counts, offset_ev, scale_ev to probability and spread [batch, 80] and unlike [batch, 1].
 
     The probability is that of the members' joined logits (`Joining`), the spread the standard
-    deviation of the members' probabilities with the same temperature and bias. Members of 81
-    logits say with the last one how likely the spectrum is nothing that they were trained on;
-    unlike is that of the mean, and 1 where `SpectrumGates` lets nothing pass. Probability and
-    spread are multiplied by 1 - unlike. Members may see different energy bins; those that see the
-    same ones share them. Raises ValueError without members.
+    deviation of the members' probabilities with the same temperature and bias. Probability and
+    spread are multiplied by 1 - unlike. Unlike is the largest of three: members of 81 logits say
+    with the last one how likely the spectrum is nothing that they were trained on, and their mean
+    counts; ``check`` (`AxisCheck`) gives one logit for that alone, of which
+    sigmoid(3 (logit - ``margin``)) is taken; and 1 where `SpectrumGates` lets nothing pass.
+    Members may see different energy bins; those that see the same ones share them. Raises
+    ValueError without members.
     """
 
-    def __init__(self, members: Sequence[nn.Module], joining: Joining | None = None) -> None:
+    def __init__(
+        self,
+        members: Sequence[nn.Module],
+        joining: Joining | None = None,
+        check: nn.Module | None = None,
+        margin: float = 0.0,
+    ) -> None:
         super().__init__()
         if not members:
             raise ValueError("expected at least one member, got none")
-        kinds = list(dict.fromkeys(grid_of(member) for member in members))
+        wanted = [grid_of(network) for network in (*members, *([check] if check else []))]
+        if SlopeGrid in wanted:  # it holds what EnergyGrid gives, and costs little more
+            wanted = [SlopeGrid if kind is EnergyGrid else kind for kind in wanted]
+        kinds = list(dict.fromkeys(wanted))
         self.grids = nn.ModuleList(kind() for kind in kinds)
-        self.grid_of_member = [kinds.index(grid_of(member)) for member in members]
+        self.grid_of_network = [kinds.index(kind) for kind in wanted]
         self.members = nn.ModuleList(members)
+        self.check = check
+        self.margin = margin
         self.gates = SpectrumGates(self.window_ev)
         self.joining = joining or Joining()
 
@@ -70,33 +88,35 @@ class Ensemble(nn.Module):
         edges = torch.cat([grid.get_buffer("edges") for grid in self.grids])
         return float(edges.min()), float(edges.max())
 
-    def logits(self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> Tensor:
-        """Logits of every member, [member, batch, 80 or 81]."""
+    def opinions(
+        self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of every member [member, batch, 80], and unlike [batch, 1]."""
         features = [grid(counts, offset_ev, scale_ev) for grid in self.grids]
-        pairs = zip(self.grid_of_member, self.members, strict=True)
-        return torch.stack([member(features[kind]) for kind, member in pairs])
-
-    def of_elements(self, logits: Tensor) -> Tensor:
-        """The logits of the 80 elements, without that of "unlike"."""
-        return logits[..., : len(ELEMENTS)]
-
-    def unlike(self, logits: Tensor, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> Tensor:
-        """Probability [batch, 1] that the spectrum is unlike anything trained on."""
-        shut: Tensor = self.gates(counts, offset_ev, scale_ev).float()[:, None]
-        if logits.shape[-1] == len(ELEMENTS):
-            return shut
-        return torch.maximum(shut, torch.sigmoid(logits[..., len(ELEMENTS) :].mean(0)))
+        seen = [features[place] for place in self.grid_of_network]
+        logits = torch.stack(
+            [
+                member(item if grid_of(member) is not EnergyGrid else item[:, :FEATURES])
+                for member, item in zip(self.members, seen, strict=False)
+            ]
+        )
+        unlike: Tensor = self.gates(counts, offset_ev, scale_ev).float()[:, None]
+        if logits.shape[-1] > len(ELEMENTS):
+            learnt = torch.sigmoid(logits[..., len(ELEMENTS) :].mean(0))
+            unlike = torch.maximum(unlike, learnt)
+        if self.check is not None:
+            checked = CHECK_SHARPNESS * (self.check(seen[-1]) - self.margin)
+            unlike = torch.maximum(unlike, torch.sigmoid(checked))
+        return logits[..., : len(ELEMENTS)], unlike
 
     def forward(
         self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        logits = self.logits(counts, offset_ev, scale_ev)
-        unlike = self.unlike(logits, counts, offset_ev, scale_ev)
+        logits, unlike = self.opinions(counts, offset_ev, scale_ev)
         return (*self.judged(logits, unlike), unlike)
 
     def judged(self, logits: Tensor, unlike: Tensor) -> tuple[Tensor, Tensor]:
-        """Probability and spread [batch, 80] of members' logits."""
-        logits = self.of_elements(logits)
+        """Probability and spread [batch, 80] of members' logits of the elements."""
         each = self.joining.probability(logits)
         spread = ((each - each.mean(0)) ** 2).mean(0).sqrt()
         alike = 1 - unlike

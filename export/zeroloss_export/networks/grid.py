@@ -18,7 +18,8 @@ SEGMENTS: Final = ((64.0, 1.0, 256), (320.0, 1.5, 384), (896.0, 2.5, 320), (1696
 FEATURES: Final = 4
 _LOCAL_BINS: Final = 33
 _FLOOR: Final = 0.02
-_LIMIT: Final = 4.0
+LIMIT: Final = 4.0
+"""Features are cut there."""
 
 
 def bin_edges() -> Tensor:
@@ -97,8 +98,15 @@ class EnergyGrid(EnergyBins):
 
     def features(self, density: Tensor, valid: Tensor) -> Tensor:
         """Features of binned intensities [batch, bin] whose mean is one."""
-        around = _local_mean(density, valid)
-        log = torch.maximum(density, _FLOOR * around).clamp(min=1e-7).log() * valid
+        return self.features_of(self.logarithm(density, valid), valid)
+
+    def logarithm(self, density: Tensor, valid: Tensor) -> Tensor:
+        """Of the intensities [batch, bin], floored at 2 % of their local mean; 0 where invalid."""
+        around = local_mean(density, valid)
+        return torch.maximum(density, _FLOOR * around).clamp(min=1e-7).log() * valid
+
+    def features_of(self, log: Tensor, valid: Tensor) -> Tensor:
+        """The features of a logarithm."""
         count = valid.sum(1, keepdim=True).clamp(min=2.0)
         x = (self.log_centre[None] * valid).sum(1, keepdim=True) / count
         x = (self.log_centre[None] - x) * valid
@@ -106,13 +114,13 @@ class EnergyGrid(EnergyBins):
         slope = (x * log).sum(1, keepdim=True) / (x * x).sum(1, keepdim=True).clamp(min=1e-6)
         rest = (log - level - slope * x) * valid
         spread = ((rest * rest).sum(1, keepdim=True) / count).sqrt().clamp(min=0.01)
-        local = (log - _local_mean(log, valid)) * valid
-        deviation = _local_mean(local * local, valid).sqrt().clamp(min=1e-3)
+        local = (log - local_mean(log, valid)) * valid
+        deviation = local_mean(local * local, valid).sqrt().clamp(min=1e-3)
         stack = torch.stack([rest / spread, 4.0 * local, local / deviation], 1)
-        return torch.cat([stack.clamp(-_LIMIT, _LIMIT), valid[:, None]], 1)
+        return torch.cat([stack.clamp(-LIMIT, LIMIT), valid[:, None]], 1)
 
 
-def _local_mean(value: Tensor, valid: Tensor) -> Tensor:
+def local_mean(value: Tensor, valid: Tensor) -> Tensor:
     """Mean of the valid bins among the 33 around each bin, zero where there is none."""
     both = torch.stack([value * valid, valid], 1)
     half = _LOCAL_BINS // 2

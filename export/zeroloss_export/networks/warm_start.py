@@ -1,4 +1,4 @@
-"""Weights of one network as the start of another: more labels, or fewer blocks."""
+"""Weights of one network as the start of another: other labels, or fewer blocks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,19 @@ from zeroloss_export.networks.labels import LABELS
 UNLIKE_LOGIT: Final = -6.0
 """Bias of the label "unlike" in a head that did not have it: rare, so that nothing else changes."""
 
+_STEM: Final = "stem.weight"
 _BLOCK: Final = re.compile(r"^(blocks|stages)\.(\d+)\.(.+)$")
 
 
 def widened(weights: Mapping[str, Tensor], labels: int = LABELS) -> dict[str, Tensor]:
-    """The same weights with a head of so many labels; a new last one begins at UNLIKE_LOGIT."""
+    """The same weights with a head of so many labels; a new last one begins at UNLIKE_LOGIT.
+
+    A head of one label is the last of the labels there were.
+    """
     new = dict(weights)
+    if labels == 1:
+        new |= {key: weights[key][-1:] for key in ("head.weight", "head.bias") if key in weights}
+        return new
     missing = labels - len(weights.get("head.bias", ()))
     if 0 < missing < labels:
         rows = weights["head.weight"]
@@ -33,6 +40,8 @@ def widened(weights: Mapping[str, Tensor], labels: int = LABELS) -> dict[str, Te
 def start_from(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Load ``weights`` into ``network``, which may have fewer blocks than they come from.
 
+    Features that they do not know are not looked at in the beginning.
+
     Of every run of alike blocks the network takes its number evenly, first and last included: each
     adds to a stream that the others read too, so that what is left still works (G. Huang et al.,
     Deep Networks with Stochastic Depth, 2016). ValueError if anything else differs.
@@ -40,6 +49,7 @@ def start_from(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     wanted = network.state_dict()
     head = wanted.get("head.bias")
     given = weights if head is None else widened(weights, len(head))
+    given = _with_features(given, wanted)
     old, new = _runs(given), _runs(wanted)
     if [kind for kind, _ in old] != [kind for kind, _ in new]:
         raise ValueError("expected weights of a network of the same kind, got other blocks")
@@ -61,6 +71,16 @@ def start_from(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     if differing:
         raise ValueError(f"expected weights of the same shapes, {min(differing)} differs")
     network.load_state_dict(renamed)
+
+
+def _with_features(
+    weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> Mapping[str, Tensor]:
+    old, new = weights.get(_STEM), wanted.get(_STEM)
+    if old is None or new is None or new.dim() != 3 or old.shape[1] >= new.shape[1]:
+        return weights
+    missing = old.new_zeros(old.shape[0], new.shape[1] - old.shape[1], old.shape[2])
+    return {**weights, _STEM: torch.cat([old, missing], 1)}
 
 
 def _runs(weights: Mapping[str, Tensor]) -> list[tuple[frozenset[tuple[str, int]], list[str]]]:

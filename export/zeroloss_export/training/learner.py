@@ -80,12 +80,14 @@ class Learner:
 
     def learn(self, logits: Tensor, lesson: Lesson, progress: float, ema_spectra: int) -> float:
         """One step on the logits of ``forward``; returns the loss."""
-        labels = logits.shape[1]  # networks of a paper have no label for what is no spectrum
-        present, known = lesson.present[:, :labels], lesson.known[:, :labels]
+        labels = logits.shape[1]
+        # Networks of a paper have no label for what is no spectrum, a check has no other.
+        place = slice(labels) if labels > 1 else slice(-1, None)
+        present, known = lesson.present[:, place], lesson.known[:, place]
         taught = None
         if lesson.taught is not None and not self.settings.teaches:
             share = lesson.taught_share
-            taught = (1 - share) * present + share * lesson.taught[:, :labels]
+            taught = (1 - share) * present + share * lesson.taught[:, place]
         loss = identification_loss(logits, present, known, lesson.soft_f1_weight, taught)
         rate = self.settings.learning_rate * self.schedule.at(self.seen, progress)
         for group in self.optimizer.param_groups:

@@ -136,22 +136,23 @@ class Trainer:
     def check(self, measured: Check | None) -> list[dict[str, float]]:
         """Score the averaged networks on simulated (and measured) spectra, and log it.
 
-        One row for every member, then one for all of them together if there are several.
+        One row for every member, then one for all that identify elements, if there are several.
         """
         logits = [self._logits(learner, self.validation) for learner in self.learners]
         negative = [self._logits(learner, self.negatives) for learner in self.learners]
         networks = [[learner.average] for learner in self.learners]
         names = [learner.settings.architecture for learner in self.learners]
-        if len(self.learners) > 1:
+        able = [place for place, part in enumerate(logits) if part.shape[1] > 1]
+        if len(able) > 1:
             names.append("together")
-            networks.append([learner.average for learner in self.learners])
-            least = min(part.shape[1] for part in logits)
+            networks.append([self.learners[place].average for place in able])
+            least = min(logits[place].shape[1] for place in able)
             for parts in (logits, negative):
-                parts.append(torch.stack([part[:, :least] for part in parts]).mean(0))
+                parts.append(torch.stack([parts[place][:, :least] for place in able]).mean(0))
         rows = []
         for name, nets, real, none in zip(names, networks, logits, negative, strict=True):
             result = self._scores(real, none)
-            if measured is not None:
+            if measured is not None and real.shape[1] > 1:
                 result |= {f"measured_{key}": value for key, value in measured(nets).items()}
             rows.append({"spectra": float(self.seen)} | result)
             text = "  ".join(f"{key} {value:.3f}" for key, value in result.items())
@@ -241,6 +242,9 @@ class Trainer:
         return torch.cat(parts).cpu()
 
     def _scores(self, real: Tensor, negative: Tensor) -> dict[str, float]:
+        if real.shape[1] == 1:
+            wrong = torch.cat([torch.sigmoid(real), 1 - torch.sigmoid(negative)])
+            return {"rmse": float((wrong**2).mean().sqrt())} | _unlike(real, negative)
         truth = self.validation.present.cpu().numpy() > 0
         known = self.validation.known.cpu().numpy() > 0
         probability = _probability(real)
@@ -249,10 +253,7 @@ class Trainer:
         result |= scores(probability, truth, threshold, known).as_dict()
         claiming = (_probability(negative) >= threshold).any(1)
         result["negative_claiming"] = float(claiming.mean())
-        if real.shape[1] == LABELS:
-            result["negative_unlike"] = float((negative[:, -1] > 0).float().mean())
-            result["real_unlike"] = float((real[:, -1] > 0).float().mean())
-        return result
+        return result | (_unlike(real, negative) if real.shape[1] == LABELS else {})
 
 
 def _lesson(
@@ -267,6 +268,13 @@ def _lesson(
         held = torch.where(unlike[:, None] > 0, spectra.present, torch.sigmoid(mean))
         taught = torch.cat([held, unlike[:, None]], 1)
     return Lesson(present, known, taught, settings.taught_share, settings.soft_f1_weight)
+
+
+def _unlike(real: Tensor, negative: Tensor) -> dict[str, float]:
+    return {
+        "negative_unlike": float((negative[:, -1] > 0).float().mean()),
+        "real_unlike": float((real[:, -1] > 0).float().mean()),
+    }
 
 
 def _probability(logits: Tensor) -> NDArray[np.float32]:

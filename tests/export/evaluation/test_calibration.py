@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from zeroloss_export.evaluation.calibration import fit_joining, uncalibrated
+from zeroloss_export.evaluation.calibration import fit_joining, fit_margin, uncalibrated
 from zeroloss_export.networks.ensemble import Ensemble
 from zeroloss_export.physics.elements import ELEMENTS
 from zeroloss_export.simulate.spectra import LabelledSpectra
@@ -21,11 +21,10 @@ class Given(Ensemble):
     def __init__(self) -> None:
         super().__init__([torch.nn.Identity()])
 
-    def logits(self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> Tensor:
-        return counts[None]
-
-    def unlike(self, logits: Tensor, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> Tensor:
-        return torch.full((len(counts), 1), 0.1)
+    def opinions(
+        self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return counts[None], torch.full((len(counts), 1), 0.1)
 
 
 def overconfident(temperature: float, bias: float) -> LabelledSpectra:
@@ -46,6 +45,31 @@ def test_the_fitted_calibration_is_that_of_the_labels(temperature: float, bias: 
     found = fit_joining(Given(), overconfident(temperature, bias))
     assert found.temperature == pytest.approx(temperature, rel=0.05)
     assert found.bias == pytest.approx(bias, abs=0.1)
+
+
+class Grid(torch.nn.Module):
+    """Hands the counts on."""
+
+    def forward(self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> Tensor:
+        return counts
+
+
+class Column(torch.nn.Module):
+    """A check whose logit is the first count."""
+
+    grid = Grid
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features[:, :1]
+
+
+def test_the_margin_lets_all_but_a_share_of_good_spectra_with_an_edge_pass() -> None:
+    counts = torch.arange(1001.0)[:, None].expand(-1, 5)
+    present = torch.zeros(1001, LABELS)
+    present[:501, 3] = 1.0
+    axis = torch.ones(1001)
+    spectra = LabelledSpectra(counts, axis, axis, present, torch.ones(1001, LABELS))
+    assert fit_margin(Column(), spectra, 0.02) == pytest.approx(490.0)
 
 
 def test_a_calibration_can_be_taken_back() -> None:

@@ -5,7 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from zeroloss_export.networks import build
+from zeroloss_export.networks.axis_check import AxisCheck, SlopeGrid
 from zeroloss_export.networks.ensemble import Ensemble, Joining
+from zeroloss_export.networks.grid import FEATURES, EnergyGrid
 from zeroloss_export.networks.mixer import Mixer
 
 
@@ -82,6 +84,50 @@ def test_a_network_of_80_labels_is_never_unsure_by_itself() -> None:
     torch.manual_seed(2)
     _, _, unlike = Ensemble([Mixer(patch=82, width=16, layers=1, labels=80).eval()])(*power_law())
     assert float(unlike.abs().max()) == 0
+
+
+class Checks(nn.Module):
+    """A check that gives the same logit whatever it sees."""
+
+    grid = SlopeGrid
+
+    def __init__(self, logit: float) -> None:
+        super().__init__()
+        self.logit = logit
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.full((len(features), 1), self.logit)
+
+
+@pytest.mark.parametrize(("logit", "unlike"), [(2.5, 0.8176), (1.0, 0.0474), (-9.0, 0.0)])
+def test_a_check_says_by_itself_what_is_unlike_training(logit: float, unlike: float) -> None:
+    ensemble = Ensemble([Says(9.0)], MEAN, Checks(logit), margin=2.0)
+    probability, _, said = ensemble(*power_law())
+    assert float(said[0, 0]) == pytest.approx(unlike, abs=1e-4)
+    assert float(probability[0, 0]) == pytest.approx((1 - unlike) * sigmoid(9.0), abs=1e-4)
+
+
+def test_members_see_the_same_beside_a_check() -> None:
+    torch.manual_seed(4)
+    members = [build("mixer_single").eval()]
+    with torch.no_grad():
+        alone = Ensemble(members, MEAN)(*power_law())
+        beside = Ensemble(members, MEAN, AxisCheck().eval(), margin=100.0)(*power_law())
+    for one, other in zip(alone, beside, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_check_sees_the_exponent_of_a_power_law() -> None:
+    inputs = power_law()
+    features = SlopeGrid()(*inputs)
+    torch.testing.assert_close(features[:, :FEATURES], EnergyGrid()(*inputs))
+    middle = features[0, FEATURES - 1].nonzero()[:, 0][30:-30]
+    exponent = 3 * features[0, -1, middle]
+    assert float(exponent.median()) == pytest.approx(-3.0, abs=0.05)
+    # Where the width of the bins changes, their local mean is of another energy.
+    assert float((exponent + 3.0).abs().max()) < 0.5
+    shifted = SlopeGrid()(inputs[0], inputs[1] + 200, inputs[2])
+    assert float(shifted[0, -1].min()) < -1.8
 
 
 def test_an_empty_ensemble_is_refused() -> None:

@@ -22,6 +22,15 @@ def test_a_new_last_label_leaves_the_others_as_they_were() -> None:
     assert torch.equal(given[:, -1], torch.full((2,), UNLIKE_LOGIT))
 
 
+@torch.no_grad()
+def test_a_check_starts_from_what_a_member_says_of_no_spectrum() -> None:
+    torch.manual_seed(0)
+    member, check = build("convnext_short").eval(), build("convnext_axis").eval()
+    start_from(check, member.state_dict())
+    features = torch.randn(2, FEATURES + 2, 1312)
+    torch.testing.assert_close(check(features), member(features[:, :FEATURES])[:, -1:])
+
+
 @pytest.mark.parametrize(
     ("short", "long", "taken"),
     [

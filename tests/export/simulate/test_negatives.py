@@ -85,7 +85,7 @@ def test_a_wrong_axis_is_far_beyond_usual_errors(spectra: LabelledSpectra) -> No
     draw = Draw(2)
     raw = negatives._raw(spectra, torch.arange(64), draw)
     _, offset, _ = KINDS["axis off"](raw, draw)
-    assert float((offset - spectra.offset_ev).abs().min()) > 75
+    assert float((offset - spectra.offset_ev).abs().min()) > 38
     _, _, scale = KINDS["axis stretched"](raw, draw)
     factor = scale / spectra.scale_ev
-    assert float(torch.maximum(factor, 1 / factor).min()) > 1.35
+    assert float(torch.maximum(factor, 1 / factor).min()) > 1.2

@@ -104,6 +104,17 @@ def test_measured_scores_are_only_written_down(table: CrossSectionTable) -> None
     assert torch.equal(before, _weights(trainer))
 
 
+def test_a_check_learns_the_last_label_beside_others(table: CrossSectionTable) -> None:
+    check = LearnerSettings("convnext_axis", seed=7)
+    trainer = Trainer(SHORT, [MIXER, check, SINGLE], Recipe().changed(negative_chance=0.5), table)
+    before = _weights(trainer, 1)
+    trainer._step()
+    assert not torch.equal(before, _weights(trainer, 1))
+    rows = trainer.check(lambda networks: {"members": float(len(networks))})
+    assert rows[1].keys() == {"spectra", "rmse", "negative_unlike", "real_unlike"}
+    assert [row.get("measured_members") for row in rows] == [1, None, 1, 2]
+
+
 def test_a_run_starts_from_a_checkpoint_and_says_so(
     table: CrossSectionTable, tmp_path: Path
 ) -> None:
