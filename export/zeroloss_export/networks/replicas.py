@@ -64,33 +64,38 @@ class Replicas:
         return torch.cat(drawn, 1)
 
     def values(self, weights: Tensor, points: Tensor) -> Tensor:
-        """Outputs [R, N] of weights [R, parameters] at points [N, inputs]."""
+        """Outputs [R, N] of weights [R, parameters] at points [N, inputs], or [R, N, inputs]."""
         return self._forward(weights, points)[0]
 
     def jacobian(self, weights: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs [R, N] and their derivatives by every weight [R, N, parameters]."""
+        """Outputs [R, N] and their derivatives by every weight [R, N, parameters].
+
+        At points as ``values`` takes them.
+        """
         values, states = self._forward(weights, points)
         layers = self._split(weights)
         count, size = values.shape
         back = values.new_ones(count, size, 1)
-        blocks: list[Tensor] = []
+        jacobian = values.new_empty(count, size, self.parameters)
+        blocks = torch.split(jacobian, [part.shape[1] * part.shape[2] for part in layers], -1)
         for index in reversed(range(len(layers))):
             entered, activated = states[index]
             if index < 2:
                 back = back * activated * (1.0 - activated)
             elif index == 2:
                 back = back * (activated > 0)
-            outer = (entered.unsqueeze(-1) * back.unsqueeze(-2)).reshape(count, size, -1)
-            blocks.insert(0, torch.cat([outer, back], -1))
+            block = blocks[index].unflatten(-1, layers[index].shape[1:])
+            torch.mul(entered.unsqueeze(-1), back.unsqueeze(-2), out=block[..., :-1, :])
+            block[..., -1, :] = back
             if index:
                 back = torch.bmm(back, layers[index][:, :-1].transpose(1, 2))
-        return values, torch.cat(blocks, -1)
+        return values, jacobian
 
     def _forward(
         self, weights: Tensor, points: Tensor
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         states = []
-        flowing = points.expand(len(weights), *points.shape)
+        flowing = points.expand(len(weights), *points.shape[-2:])
         for index, layer in enumerate(self._split(weights)):
             entered = flowing
             flowing = torch.baddbmm(layer[:, -1:], entered, layer[:, :-1])
