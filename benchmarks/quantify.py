@@ -163,7 +163,7 @@ def coverage(
     print(
         f"\n{SPECIMENS[name].title}{moving}: {len(seeds)} seeds of {shape[0]} x {shape[1]} pixels"
     )
-    print(f"fit chi2 per channel, median of each seed: {' '.join(f'{item:.2f}' for item in chi2)}")
+    print(f"fit chi2, median of each seed: {' '.join(f'{item:.2f}' for item in chi2)}")
     print(f"{'':<24}{'in 95 %':>9}{'of each seed':>22}{'mean off %':>12}{'spread/error':>14}")
     for (output, element), parts in held.items():
         share = float(np.concatenate(parts).mean())

@@ -41,13 +41,13 @@ BUCKETS: Final = Buckets(cpu=64, gpu=(64, 512))
 _ERROR_LIMIT: Final = 0.02
 """In units of the value, or of its error where that is more."""
 _DESCRIPTION: Final = (
-    "Atoms of chosen elements in every pixel, from a fit of the whole spectrum: power laws for the "
-    "background, the cross sections of all edges of an element for the beam energy and angles of "
-    "the run, convolved with the low loss of the pixel where there is one. Energies right behind "
-    "an edge are left out, as cross sections of atoms know nothing of solids. Areal densities need "
-    "the low loss and the ratio of the exposures; fractions need neither. Errors are those of "
-    "counting and of how well the model fits; they hold neither the error of the cross sections "
-    "(about 5 to 10 %) nor that of an element that was not chosen."
+    "Atoms of chosen elements in every pixel, from a fit of the whole spectrum: near-power laws "
+    "for the background, the cross sections of all edges of an element for the beam energy and "
+    "angles of the run, convolved with the low loss of the pixel where there is one. Energies "
+    "right behind an edge are left out, as cross sections of atoms know nothing of solids. Areal "
+    "densities need the low loss and the ratio of the exposures; fractions need neither. Errors "
+    "are those of counting and of how well the model fits; they hold neither the error of the "
+    "cross sections (about 5 to 10 %) nor that of an element that was not chosen."
 )
 
 

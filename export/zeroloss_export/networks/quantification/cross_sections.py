@@ -160,13 +160,17 @@ class CrossSections(nn.Module):
         even = (log - second) * ((steps - 1) / (last - second))
         place = torch.where(even >= 0.0, 1.0 + even, (log - first) / (second - first))
         low = place.floor().clamp(max=steps - 1.0)
-        part = (place - low)[:, None]
-        index = low.long()[:, None].expand(-1, self.rank, -1)
-        basis = self.basis[chosen].float()
-        before, after = basis.gather(2, index), basis.gather(2, index + 1)
+        part = place - low
+        # All functions of one energy at once: one index, not one for each of them.
+        number = torch.arange(selection.shape[0] * SUBSHELLS)[:, None]
+        index = (low.long() + (steps + 1) * number).flatten()
+        basis = self.basis[chosen].float().transpose(1, 2).reshape(-1, self.rank)
+        before, after = basis.index_select(0, index), basis.index_select(0, index + 1)
         fall = (onset[:, None] / grid_ev[None]).clamp(max=1.0) ** _FALL
         fall = torch.where(above >= 0.0, fall, torch.zeros_like(fall))
-        spectra = (before + part * (after - before)) * fall[:, None]
+        later = (part * fall).flatten()[:, None]
+        spectra = before * (fall.flatten()[:, None] - later) + after * later
+        spectra = spectra.reshape(selection.shape[0], SUBSHELLS, -1, self.rank).transpose(2, 3)
         return spectra.reshape(selection.shape[0], SUBSHELLS * self.rank, -1)
 
     def _weights(

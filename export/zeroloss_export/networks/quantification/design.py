@@ -1,4 +1,4 @@
-"""The columns of the fit: power laws for the background, cross sections of the elements."""
+"""The columns of the fit: laws for the background, cross sections of the elements."""
 
 from __future__ import annotations
 
@@ -7,18 +7,24 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from zeroloss_export.networks.quantification.bins import into_bins
 from zeroloss_export.networks.quantification.cross_sections import Compressed, CrossSections
 from zeroloss_export.networks.quantification.kernel import BLOCK, Convolution, LowLossKernel
 from zeroloss_export.networks.quantification.near_edge import NOWHERE_EV, LeftOut, counting, zones
-from zeroloss_export.networks.quantification.nnls import solve, with_unit_diagonal
+from zeroloss_export.networks.quantification.nnls import solve
 
 SLOTS: Final = 8
 GRID: Final = (48.0, 1.0, 48 * BLOCK)
 """First energy, step in eV and points on which cross sections are convolved."""
 WINDOW_EV: Final = (75.0, 3100.0)
-EXPONENTS: Final = (2.0, 3.0, 4.0, 5.0)
-"""Of the power laws, E^-r."""
-BELOW: Final = 0.6
+EXPONENTS: Final = (1.0, 2.6, 4.2, 5.8)
+"""Of the laws of the background."""
+USUAL: Final = (1, 2)
+"""Those of them that a background is mostly made of."""
+CURVATURE: Final = 1.6**2 / 8.0
+"""How much the laws fall below power laws, in ln per square of ln E: as much as the mean of two
+neighbouring ones lies above."""
+BELOW: Final = 0.7
 """The fit begins at this share of the lowest onset of the selected elements in the range."""
 ROOM_EV: Final = (15.0, 15.0)
 """What an edge needs in the range before its onset and behind what is left out."""
@@ -27,6 +33,7 @@ STRUCTURE: Final = 0.1
 STRUCTURE_EV: Final = (100.0, 10.0)
 """How it falls with energy, and over what energies it is correlated."""
 _BUMPS: Final = 16
+_RIDGE: Final = 1e-7
 _REFERENCE_EV: Final = 500.0
 _FALL: Final = 3.0
 _NM2: Final = 1e-10
@@ -36,8 +43,11 @@ _NM2: Final = 1e-10
 class Prepared(NamedTuple):
     """What the fit needs beside the counts.
 
-    columns   [batch, column, channel]     background and elements, orthonormal to a good part
-    weight    [batch, channel]             where the fit looks, times the nominal inverse variance
+    allowed   [batch, channel]             1 where the fit looks
+    size      [batch, bin]                 how many of its channels it looks at
+    columns   [batch, column, bin]         background and elements, float64
+    products  [batch, pair, bin]           of two columns, the lower triangle row by row, float64
+    weight    [batch, bin]                 nominal inverse variance
     scale     [batch, slot]                1 / norm of the element columns in barn/eV
     quantified [batch, slot]               1 where an element has an edge to be quantified by
     selected  [batch, slot]                1 where the slot is used
@@ -47,7 +57,10 @@ class Prepared(NamedTuple):
     fault     [batch, 3]                   angles not known, no low loss, ratio not known: 1 or 0
     """
 
+    allowed: Tensor
+    size: Tensor
     columns: Tensor
+    products: Tensor
     weight: Tensor
     scale: Tensor
     quantified: Tensor
@@ -84,7 +97,7 @@ class Design(nn.Module):
         self.register_buffer("grid", first + step * torch.arange(points))
         self.register_buffer("zones", zones(left_out or LeftOut()))
         self.register_buffer("counting", counting())
-        self.register_buffer("exponents", torch.tensor(exponents, dtype=torch.float64))
+        self.register_buffer("exponents", torch.tensor(exponents))
 
     def forward(
         self,
@@ -139,30 +152,34 @@ class Design(nn.Module):
                 low, high = zone[slot, group, 0], zone[slot, group, 1]
                 hidden = (energy >= low) & (energy <= high) & (used[:, slot : slot + 1] > 0.0)
                 allowed &= ~hidden
-        fall = (energy.clamp(min=WINDOW_EV[0]) / _REFERENCE_EV) ** _FALL
-        weight = torch.where(allowed, fall, torch.zeros_like(fall))
-        weight = weight / weight.mean(1, keepdim=True).clamp(min=1e-6)
-        background = self._background(energy, weight)
+        seen = allowed.float()
+        size = into_bins(seen)
+        nominal = into_bins(seen * (energy.clamp(min=WINDOW_EV[0]) / _REFERENCE_EV) ** -_FALL)
+        weight = torch.where(size > 0.0, 1.0 / nominal.clamp(min=1e-12), 0.0)
         kernel = self.kernel(low_loss_counts, low_loss_offset_ev, low_loss_scale_ev)
         atoms = self._atoms(energy, selection, scope, kernel.shape)
-        atoms = atoms * quantified[:, :, None]
-        whole = atoms
-        inner = (atoms * weight[:, None]) @ background.transpose(1, 2)
-        atoms = atoms - inner @ background
-        inner = (atoms * weight[:, None]) @ background.transpose(1, 2)
-        atoms = atoms - inner @ background
-        norm = (atoms.square() * weight[:, None]).sum(2).sqrt()
-        atoms = atoms / torch.where(norm > 0.0, norm, torch.ones_like(norm))[:, :, None]
-        columns = torch.cat([background, atoms], 1)
+        whole = torch.cat([self._background(energy, allowed), atoms], 1) * seen[:, None]
+        laws = len(self.exponents)
+        kept = torch.cat([torch.ones_like(quantified[:, :1]).expand(-1, laws), quantified], 1)
+        binned = into_bins(whole.flatten(0, 1)).reshape(-1, laws + SLOTS, size.shape[1])
+        binned = binned * kept[:, :, None]
+        norm = (binned.square() * weight[:, None]).sum(2).sqrt()
+        columns = (binned / torch.where(norm > 0.0, norm, 1.0)[:, :, None]).double()
+        row, column = torch.tril_indices(laws + SLOTS, laws + SLOTS)
+        products = columns.index_select(1, row) * columns.index_select(1, column)
         onset = torch.where(inside, zone[None, :, :, 0], NOWHERE_EV).amin(2) + self.before
-        unit = torch.where(norm > 0.0, norm, torch.ones_like(norm))[:, :, None]
-        structure = self._structure(energy, whole / unit, onset, weight, columns)
+        middle = into_bins(seen * energy) / size.clamp(min=1.0)
+        structure = self._structure(middle, columns.float(), onset, weight)
+        norm = norm[:, laws:]
         ratio = exposure_ratio * kernel.total * scale_ev * _NM2
         fault = torch.stack(
             [unknown.float(), (~kernel.there).float(), torch.isnan(exposure_ratio).float()], 1
         )
         return Prepared(
+            seen,
+            size,
             columns,
+            products,
             weight,
             torch.where(norm > 0.0, 1.0 / norm, torch.zeros_like(norm)),
             quantified,
@@ -172,41 +189,37 @@ class Design(nn.Module):
             fault,
         )
 
-    def _background(self, energy: Tensor, weight: Tensor) -> Tensor:
-        """Power laws [batch, law, channel], orthonormal under the weight; in double, as they are
-        nearly one another's copies.
-        """
-        ratio = energy.double().clamp(min=WINDOW_EV[0]) / _REFERENCE_EV
-        heavy = weight.double()
-        laws: list[Tensor] = []
-        for index in range(len(self.exponents)):
-            law = ratio ** -self.exponents[index]
-            for _ in range(2):
-                for earlier in laws:
-                    law = law - (heavy * law * earlier).sum(1, keepdim=True) * earlier
-            norm = (heavy * law.square()).sum(1, keepdim=True).sqrt()
-            laws.append(law / torch.where(norm > 0.0, norm, torch.ones_like(norm)))
-        return torch.stack(laws, 1).float()
+    def _background(self, energy: Tensor, allowed: Tensor) -> Tensor:
+        """Laws [batch, law, channel], 1 in the middle of the fit."""
+        log = energy.clamp(min=WINDOW_EV[0]).log()
+        first = torch.where(allowed, log, 1e3).amin(1, keepdim=True)
+        last = torch.where(allowed, log, 0.0).amax(1, keepdim=True)
+        away = log - 0.5 * (first.clamp(max=9.0) + last)
+        bent = CURVATURE * away.square()
+        return (-self.exponents[:, None] * away[:, None] - bent[:, None]).exp()
 
-    def _structure(
-        self, energy: Tensor, edges: Tensor, onset: Tensor, weight: Tensor, columns: Tensor
-    ) -> Tensor:
-        """``Prepared.structure``: edges [batch, slot, channel] vary about the cross sections.
+    def _structure(self, energy: Tensor, columns: Tensor, onset: Tensor, weight: Tensor) -> Tensor:
+        """``Prepared.structure``: edges vary about the cross sections behind the onset [batch,
+        slot].
 
-        As a Gaussian process of independent bumps that follow one another behind the onset
-        [batch, slot]; what each does to the amounts is that of a fit under the nominal weights.
+        As a Gaussian process of independent bumps that follow one another; what each does to the
+        amounts is that of a fit under the nominal weights with the usual laws. energy [batch, bin].
         """
         above = energy[:, None] - onset[:, :, None]
         fall, width = STRUCTURE_EV
+        edges = columns[:, -SLOTS:]
         size = self.structure * edges * (-above.clamp(min=0.0) / fall).exp()
         place = above / width
         distance = place[:, :, None] - torch.arange(_BUMPS)[:, None] - 0.5
         bumps = (size * weight[:, None])[:, :, None] * (-distance.square()).exp()
-        seen = bumps.flatten(1, 2) @ columns.transpose(1, 2)
-        matrix = ((columns * weight[:, None]) @ columns.transpose(1, 2)).permute(1, 2, 0)
-        matrix = with_unit_diagonal(matrix)
-        moved = solve(matrix, seen.permute(2, 1, 0))[-SLOTS:].permute(2, 1, 0)
-        moved = moved.reshape(-1, SLOTS, _BUMPS, SLOTS)
+        free = torch.cat([columns[:, list(USUAL)], edges], 1)
+        seen = bumps.flatten(1, 2) @ free.transpose(1, 2)
+        matrix = (free * weight[:, None]) @ free.transpose(1, 2)
+        # Of an element without an edge the column is empty: its answer is 0.
+        empty = 1.0 - torch.diagonal(matrix, dim1=1, dim2=2).clamp(max=1.0)
+        matrix = matrix + torch.diag_embed(empty + _RIDGE)
+        moved = solve(matrix.permute(1, 2, 0).double(), seen.permute(2, 1, 0).double()).float()
+        moved = moved[-SLOTS:].permute(2, 1, 0).reshape(-1, SLOTS, _BUMPS, SLOTS)
         return (moved.transpose(2, 3) @ moved).flatten(2)
 
     def _atoms(

@@ -1,4 +1,4 @@
-"""Weighted least squares of counts on prepared columns, element columns not below zero."""
+"""Weighted least squares of counts on prepared columns, no amount below zero."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from zeroloss_export.networks.quantification.design import SLOTS, Prepared
-from zeroloss_export.networks.quantification.nnls import nonnegative, solve, with_unit_diagonal
+from zeroloss_export.networks.quantification.bins import into_bins
+from zeroloss_export.networks.quantification.design import SLOTS, USUAL, Prepared
+from zeroloss_export.networks.quantification.nnls import nonnegative
 
 _FLOOR: Final = 0.02
 """Smallest variance, in units of that of the mean counts."""
-_SOUND: Final = 1e-6
-_RIDGE: Final = 1e-5
 
 
 class Fitted(NamedTuple):
@@ -37,80 +36,73 @@ def fit(counts: Tensor, prepared: Prepared) -> Fitted:
 
     A first fit under the nominal weights gives the model whose counts are the variances of the
     second; what one electron counts is the reduced chi^2 of that. Sums of products and what is
-    solved are in double: far from the nominal weights the columns are nearly one another's copies.
+    solved are in double: the laws of the background are nearly one another's copies.
     """
-    columns = prepared.columns
-    laws = columns.shape[1] - SLOTS
-    row, column = torch.tril_indices(laws + SLOTS, laws + SLOTS)
-    exact = columns.double().transpose(1, 2)
-    products = exact.index_select(2, row) * exact.index_select(2, column)
-    missing = torch.isnan(counts)
-    use = torch.where(missing, 0.0, (prepared.weight > 0.0).float())
-    seen = torch.where(missing, 0.0, counts)
-    number = use.sum(1)
-    level = (use * seen).sum(1) / number.clamp(min=1.0)
-    unit = level.clamp(min=1e-30)[:, None]
-    seen = seen / unit
-    weight = use * prepared.weight
-    matrix, right = _normal(seen, weight, columns, products)
-    first = solve(matrix, right[:, None])[:, 0]
-    model = _model(first.float(), columns)
-    weight = use / model.clamp(min=_FLOOR)
-    matrix, right = _normal(seen, weight, columns, products)
-    # What the background explains is taken out; it may be of any sign.
-    crossed = solve(matrix[:laws, :laws], torch.cat([matrix[:laws, laws:], right[:laws, None]], 1))
-    schur = matrix[laws:, laws:] - (matrix[laws:, :laws, None] * crossed[None, :, :-1]).sum(1)
-    left = right[laws:] - (matrix[laws:, :laws] * crossed[None, :, -1]).sum(1)
-    eye = torch.eye(SLOTS, dtype=torch.float64)[:, :, None]
-    root = (schur * eye).sum(1).clamp(min=_SOUND).sqrt()
-    # Rounding must not take its definiteness from a matrix of nearly equal columns.
-    scaled = schur / (root[:, None] * root[None]) * (1.0 - eye)
-    solution = nonnegative(scaled + (1.0 + _RIDGE) * eye, left / root)
-    amount = solution.value / root
-    law = crossed[:, -1] - (crossed[:, :-1] * amount[None]).sum(1)
-    residual = seen - _model(torch.cat([law, amount]).float(), columns)
-    freedom = number - laws - solution.passive.float().sum(0)
-    gain = (weight * residual.square()).sum(1) / freedom.clamp(min=1.0)
-    covariance = (solution.inverse / (root[:, None] * root[None])).float() * gain
-    amount = amount.float()
+    laws = prepared.columns.shape[1] - SLOTS
+    first = (*USUAL, *range(laws, laws + SLOTS))
+    binned = into_bins(torch.where(prepared.allowed > 0.0, counts, 0.0))
+    missing = torch.isnan(binned)
+    size = torch.where(missing, 0.0, prepared.size)
+    seen = torch.where(missing, 0.0, binned)
+    channels = size.sum(1)
+    level = seen.sum(1) / channels.clamp(min=1.0)
+    unit = level.clamp(min=1e-30)
+    seen = (seen / unit[:, None]).double()
+    use = (size > 0.0).double()
+    tableau, length = _tableau(seen, use * prepared.weight, prepared)
+    start = nonnegative(tableau, first, rounds=0).value / length
+    model = _shared(start.transpose(0, 1), prepared.columns) @ prepared.columns
+    model = model.reshape(-1, seen.shape[1])
+    tableau, length = _tableau(
+        seen, use / torch.maximum(model, _FLOOR * size.clamp(min=1.0)), prepared
+    )
+    solution = nonnegative(tableau, first)
+    there = prepared.columns.abs().sum(2) > 0.0
+    freedom = use.sum(1) - (solution.passive * there.transpose(0, 1).double()).sum(0)
+    gain = (solution.rest / freedom.clamp(min=1.0)).clamp(min=0.0)
+    length = length[laws:]
+    amount = (solution.value[laws:] / length).float()
+    covariance = gain * solution.inverse[laws:, laws:] / (length[:, None] * length[None])
     structure = (amount.transpose(0, 1).square()[:, None] @ prepared.structure)[:, 0]
     structure = structure.transpose(0, 1).reshape(SLOTS, SLOTS, -1)
-    passive = solution.passive.float()
-    both = passive[:, None] * passive[None]
-    covariance = covariance + structure * both
-    own = (structure * eye.float()).sum(1)
-    deviation = (gain * (solution.variance / root.square()).float() + own).sqrt()
-    allowed = (prepared.weight > 0.0).float().sum(1)
+    passive = solution.passive[laws:].float()
+    covariance = covariance.float() + structure * (passive[:, None] * passive[None])
+    own = (structure * torch.eye(SLOTS)[:, :, None]).sum(1)
+    counting = (gain * solution.variance[laws:] / length.square()).float()
+    unit = unit[:, None]
     return Fitted(
         amount.transpose(0, 1) * unit,
         covariance.permute(2, 0, 1) * unit[:, :, None].square(),
-        deviation.transpose(0, 1) * unit,
-        gain * unit[:, 0],
-        allowed,
-        number,
+        (counting + own).sqrt().transpose(0, 1) * unit,
+        gain.float() * unit[:, 0],
+        prepared.size.sum(1),
+        channels,
         level,
     )
 
 
-def _normal(
-    counts: Tensor, weight: Tensor, columns: Tensor, products: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Normal matrix [column, column, batch] and right side [column, batch], in double."""
+def _tableau(seen: Tensor, weight: Tensor, prepared: Prepared) -> tuple[Tensor, Tensor]:
+    """What ``nonnegative`` takes, and the lengths [column, batch] that columns of it had."""
     # One product of matrices where all spectra share the columns, not one for each of them.
-    heavy, size = weight.double(), columns.shape[1]
-    packed = (_shared(heavy, columns) @ products).reshape(-1, products.shape[2]).transpose(0, 1)
-    number = torch.arange(size)
+    columns, count = prepared.columns, prepared.columns.shape[1]
+    heavy = weight.double()
+    pairs = prepared.products
+    packed = (_shared(heavy, columns) @ pairs.transpose(1, 2)).reshape(-1, pairs.shape[1])
+    number = torch.arange(count)
     high, low = torch.maximum(number[:, None], number), torch.minimum(number[:, None], number)
     place = (high * (high + 1) // 2 + low).flatten()
-    matrix = packed[place].reshape(size, size, -1)
-    moments = _shared(heavy * counts.double(), columns) @ columns.double().transpose(1, 2)
-    return with_unit_diagonal(matrix), moments.reshape(-1, size).transpose(0, 1)
-
-
-def _model(answer: Tensor, columns: Tensor) -> Tensor:
-    """Counts [batch, channel] of an answer [column, batch]."""
-    model = _shared(answer.transpose(0, 1), columns) @ columns
-    return model.reshape(-1, columns.shape[2])
+    matrix = packed.transpose(0, 1)[place].reshape(count, count, -1)
+    moments = _shared(heavy * seen, columns) @ columns.transpose(1, 2)
+    right = moments.reshape(-1, count).transpose(0, 1)
+    square = packed.transpose(0, 1)[number * (number + 3) // 2]
+    length = torch.where(square > 0.0, square.sqrt(), 1.0)
+    matrix, right = matrix / (length[:, None] * length[None]), right / length
+    # Of an element without an edge the column is empty.
+    empty = (square <= 0.0).double()
+    matrix = matrix + torch.eye(count)[:, :, None] * empty[:, None]
+    corner = (heavy * seen.square()).sum(1)[None, None]
+    top = torch.cat([matrix, right[:, None]], 1)
+    return torch.cat([top, torch.cat([right[None], corner], 1)]), length
 
 
 def _shared(values: Tensor, columns: Tensor) -> Tensor:

@@ -82,8 +82,8 @@ class Convolution(nn.Module):
         later = torch.cat([torch.zeros_like(later[:, :, :REACH]), later], 2)
         blocks = points // BLOCK
         parts = [
-            later[:, :, BLOCK * part : BLOCK * part + points].reshape(-1, slots, blocks, BLOCK)
+            later[:, :, BLOCK * part : BLOCK * part + points].reshape(-1, slots * blocks, BLOCK)
+            @ toeplitz[:, BLOCK * part : BLOCK * (part + 1)]
             for part in range(REACH // BLOCK + 1)
         ]
-        windows = torch.cat(parts, 3).reshape(-1, slots * blocks, REACH + BLOCK)
-        return (windows @ toeplitz).reshape(-1, slots, points)
+        return sum(parts[1:], start=parts[0]).reshape(-1, slots, points)

@@ -1,35 +1,40 @@
 """Small least-squares problems of many spectra at once; batch last, which vectorises best.
 
-Exact up to rounding: a fixed number of rounds of block principal pivoting (L. F. Portugal,
-J. J. Judice & L. N. Vicente, Math. Comput. 63 (1994) 625), which exchanges all variables that are
-infeasible as long as their number falls, and else the last of them only.
+The normal equations of a problem are kept as one symmetric tableau, its right side included. A
+sweep of a variable solves for it (J. H. Goodnight, Am. Stat. 33 (1979) 149): swept variables are
+free, the others are held at 0, and at any time the tableau holds their values, the slopes of the
+others, the inverse, the Schur complements, and the sum of squares that is left.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 
-ROUNDS: Final = 5
-_TOLERANCE: Final = 1e-6
-_NOTHING: Final = 1e-6
-_PATIENCE: Final = 3.0
-"""Rounds with as many infeasible variables as ever until single ones are exchanged."""
+ROUNDS: Final = 8
+_SINGULAR: Final = 1e-9
+"""Share of its length that a column must have beyond what the free ones explain."""
+_ROUNDING: Final = 1e-13
+"""Share of the sum of squares below which an exchange gains nothing."""
+_NOTHING: Final = 1e-200
 
 
 class Solution(NamedTuple):
     """``value`` [n, batch]; ``passive`` [n, batch], 1 where it is free and 0 where it is held at 0;
 
     ``inverse`` [n, n, batch] of the matrix of the free ones, 0 elsewhere; ``variance`` [n, batch]
-    the diagonal that the inverse has, or would have if that variable were free too.
+    the diagonal that the inverse has, or would have if that variable were free too; ``rest``
+    [batch] the sum of squares that is left.
     """
 
     value: Tensor
     passive: Tensor
     inverse: Tensor
     variance: Tensor
+    rest: Tensor
 
 
 def solve(matrix: Tensor, right: Tensor) -> Tensor:
@@ -45,50 +50,45 @@ def solve(matrix: Tensor, right: Tensor) -> Tensor:
     return tableau
 
 
-def with_unit_diagonal(matrix: Tensor) -> Tensor:
-    """``matrix`` [n, n, batch] with 1 on the diagonal of empty columns: their answer is 0."""
-    unit = torch.eye(matrix.shape[0], dtype=matrix.dtype)[:, :, None]
-    empty = ((matrix * unit).sum(1) <= _NOTHING).to(matrix.dtype)
-    return matrix + unit * empty[:, None]
+def nonnegative(tableau: Tensor, first: Sequence[int], rounds: int = ROUNDS) -> Solution:
+    """Minimum of |A x - y|^2 over x >= 0.
 
-
-def nonnegative(matrix: Tensor, right: Tensor, rounds: int = ROUNDS) -> Solution:
-    """Minimum of x matrix x / 2 - right x over x >= 0.
-
-    ``matrix`` [n, n, batch] positive definite with a diagonal of ones, ``right`` [n, batch].
+    ``tableau`` [n + 1, n + 1, batch] is [A y]^T [A y], the columns of A of length 1; what is held
+    at 0 anyway has a row and column of the identity. The variables ``first`` are free to begin
+    with; then, in each round, the one whose exchange lowers the sum of squares most, or most of all
+    that makes it negative, is exchanged. What is below 0 when the rounds are over comes as 0.
     """
-    size = matrix.shape[0]
-    unit = torch.eye(size, dtype=matrix.dtype)[:, :, None]
-    small = _TOLERANCE * right.abs().amax(0, keepdim=True)
-    number = torch.arange(1.0, size + 1.0, dtype=matrix.dtype)[:, None]
-    passive = torch.ones_like(right)
-    fewest = torch.full_like(small, size + 1.0)
-    patience = torch.full_like(small, _PATIENCE)
+    size = tableau.shape[0]
+    unit = torch.eye(size, dtype=tableau.dtype)[:, :, None]
+    least = (_ROUNDING * tableau[-1, -1]).clamp(min=_NOTHING)
+    bound = torch.full((size, 1), _SINGULAR, dtype=tableau.dtype)
+    bound[-1] = torch.inf  # The right side is never exchanged.
+    # Of a swept variable the tableau keeps 2 more on its diagonal: a sweep is one product then.
+    for index in first:
+        row = tableau[index]
+        part = row[index].clamp(min=_SINGULAR).reciprocal()
+        row = row - unit[index]
+        tableau = tableau - row[:, None] * (row * part)[None]
+    free = torch.zeros(size, 1, dtype=tableau.dtype)
+    free[list(first)] = 1.0
+    # Negative where a variable is free.
+    diagonal = (tableau * unit).sum(1) - 2.0 * free
     for _ in range(rounds):
-        value = solve(_free(matrix, passive, unit), (passive * right)[:, None])[:, 0]
-        slope = (matrix * value[None]).sum(1) - right
-        wrong = (torch.where(passive > 0.0, value, slope) < -small).to(matrix.dtype)
-        count = wrong.sum(0, keepdim=True)
-        better = count < fewest
-        fewest = torch.minimum(count, fewest)
-        single = ~better & (patience < 0.5)
-        patience = torch.where(better, torch.full_like(patience, _PATIENCE), patience - 1.0)
-        last = (wrong * number).amax(0, keepdim=True)
-        exchanged = torch.where(single, wrong * (number == last).to(matrix.dtype), wrong)
-        passive = (passive - exchanged).abs()
-    free = _free(matrix, passive, unit)
-    identity = unit.expand(-1, -1, right.shape[1])
-    answer = solve(free, torch.cat([(passive * right)[:, None], identity], 1))
+        value = tableau[-1]
+        gain = value.abs() * (value / diagonal).clamp(min=0.0)
+        gain = torch.where(diagonal.abs() > bound, gain, 0.0)
+        best = torch.maximum(gain.amax(0), least)
+        chosen = (gain >= best).to(tableau.dtype)
+        pivot = (chosen * diagonal).sum(0)
+        sign = pivot.sign()
+        row = (chosen[:, None] * tableau).sum(0)
+        row = torch.where(chosen > 0.0, pivot - sign, row)
+        part = row / torch.where(sign == 0.0, 1.0, pivot)
+        tableau = tableau - row[:, None] * part[None]
+        diagonal = diagonal - row * part - 2.0 * sign * chosen
+    value, rest, diagonal = tableau[-1, :-1], tableau[-1, -1], diagonal[:-1]
+    passive = (diagonal < 0.0).to(tableau.dtype)
     both = passive[:, None] * passive[None]
-    inverse = answer[:, 1:] * both
-    # Schur complement of a variable that is held: its diagonal less what the free ones explain.
-    crossed = (inverse[:, :, None] * matrix[None]).sum(1)
-    schur = 1.0 - (matrix * crossed).sum(0)
-    diagonal = (inverse * unit).sum(1)
-    variance = torch.where(passive > 0.0, diagonal, 1.0 / schur.clamp(min=_TOLERANCE))
-    return Solution(answer[:, 0].clamp(min=0.0), passive, inverse, variance)
-
-
-def _free(matrix: Tensor, passive: Tensor, unit: Tensor) -> Tensor:
-    """The matrix of the free variables; the others have the rows of the identity."""
-    return matrix * (passive[:, None] * passive[None]) + unit * (1.0 - passive[:, None])
+    inverse = both * (2.0 * unit[:-1, :-1] - tableau[:-1, :-1])
+    variance = torch.where(diagonal < 0.0, -diagonal, 1.0 / diagonal.clamp(min=_SINGULAR))
+    return Solution((passive * value).clamp(min=0.0), passive, inverse, variance, rest)
