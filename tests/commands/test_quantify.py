@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,6 +140,29 @@ def test_auto_asks_which_elements_there_are(call: Call) -> None:
     assert code == 0, said
     (line,) = [item for item in said.splitlines() if item.startswith("elements found by elements")]
     assert {"Ti", "O"} <= set(line.split(": ")[1].split())
+
+
+def test_a_wrong_axis_is_mended_and_said(call: Call, folder: Path, scan: SpecimenScan) -> None:
+    right, wrong = folder / "super.hspy", folder / "wrong.hspy"
+    shutil.copyfile(right, wrong)
+    with h5py.File(wrong, "r+") as file:
+        axes = []
+        file.visititems(lambda _, item: axes.append(item) if "scale" in item.attrs else None)
+        energy = max(axes, key=lambda item: item.attrs["size"])
+        # 6 eV too low, and 2 % of the dispersion away.
+        energy.attrs["offset"] -= 6.0
+        energy.attrs["scale"] *= 0.98
+    truth = scan.areal_density[scan.elements.index("Ti")].sum()
+    truth /= scan.areal_density[scan.elements.index("O")].sum()
+    found = {}
+    for flags in ((), ("--axis", "as-is")):
+        code, said = call("wrong.hspy", *CHOSEN, "--ratio", "Ti/O", *flags)
+        assert code == 0, said
+        assert ("energy axis mended" in said) == (not flags)
+        (line,) = [item for item in said.splitlines() if item.startswith("Ti/O ")]
+        found[flags] = float(line.split(":")[1].split()[0])
+    assert found[()] == pytest.approx(truth, rel=0.2)
+    assert abs(found[()] - truth) < abs(found["--axis", "as-is"] - truth)
 
 
 def test_flags_go_over_the_file_and_say_so(call: Call) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +29,15 @@ from zeroloss.recording.spectrum_files import (
 from zeroloss.scan import EnergyAxis
 from zeroloss.wire import EnergyRange, RunStart
 
+from ._energy_axis import LEAST_GAIN, mended
+from ._evidence import EVIDENCE, edges_in_range, gives_evidence
+
 Floats = npt.NDArray[np.float32]
 
 SELECTION = "elements"
 FRACTION = "atomic_fraction"
 DENSITY = "areal_density"
+CHI2 = "fit_chi2"
 EXPOSURE_RATIO = "exposure_ratio"
 MICROSCOPE = ("beam_kev", "convergence_mrad", "collection_mrad")
 CHUNK = 512
@@ -240,6 +244,44 @@ class Quantifier:
                 f"cross section is known: give {flags}"
             )
         return found[0]
+
+    def mend_axis(
+        self, identifying: ModelPackage, elements: Sequence[str], given: Mapping[str, Setting]
+    ) -> str | None:
+        """Put the energy axis right by the edges of these elements in the sum of all pixels.
+
+        Only where the fit of that sum is clearly better then. What was done, in words; None where
+        nothing was.
+        """
+        before, analysis = self._start, self.choose(elements, given)
+        chi2 = self._chi2(analysis)
+        if not gives_evidence(identifying.manifest) or not np.isfinite(chi2):
+            return None
+        session = ModelSession(identifying, self._provider)
+        looking = choose_analyses(before, [session, *self._shifting])
+        asked = next((item for item in looking if item.session is session), None)
+        if asked is None or asked.range != analysis.range:
+            return None
+        models = RunModels(self._file.path.name, looking)
+        seen = _ask(models, asked, self._sums(), EVIDENCE)
+        edges = edges_in_range(identifying.manifest, seen)
+        found = mended(analysis.range, [edge for name in elements for edge in edges.get(name, ())])
+        if found is None:
+            return None
+        ranges = [found.range if item == analysis.range else item for item in before.ranges]
+        self._start = replace(before, ranges=tuple(ranges))
+        after = self._chi2(self.choose(elements, given))
+        if not after * LEAST_GAIN < chi2:
+            self._start = before
+            return None
+        return found.told(analysis.range, (chi2, after))
+
+    def _chi2(self, analysis: Analysis) -> float:
+        """Of the fit of the sum of all pixels; NaN where there is none."""
+        if CHI2 not in {item.name for item in analysis.outputs}:
+            return float("nan")
+        models = RunModels(self._file.path.name, self._analyses)
+        return float(_ask(models, analysis, self._sums(), [CHI2])[CHI2][0])
 
     def run(self, analysis: Analysis, workers: int, advance: Callable[[int], None]) -> Quantified:
         """Every pixel, and the sum of them; `advance` is told how many are done.

@@ -12,6 +12,7 @@ HELP = "atomic percent and atoms per nm² of elements in core-loss spectra"
 DEFAULT_MODEL = "quantify"
 IDENTIFYING_MODEL = "elements"
 AUTO = "auto"
+AS_IS = "as-is"
 EXIT_INCOMPLETE = 1
 MAX_WORKERS = 64
 
@@ -57,6 +58,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="Mn/O",
         help="tell this ratio of atoms too, may be repeated",
+    )
+    parser.add_argument(
+        "--axis",
+        choices=(AUTO, AS_IS),
+        default=AUTO,
+        help="auto (the default) mends the energy axis, and says so, where the edges of these "
+        "elements begin more than 4 eV from where they should and the fit is better for it",
     )
     numbers = parser.add_argument_group("numbers", "that the spectra do not tell")
     numbers.add_argument(
@@ -123,14 +131,19 @@ def run(args: argparse.Namespace) -> int:
     for note in file.notes:
         console.print(f"note: {note}", style="yellow", markup=False)
     chosen = args.elements
-    if not chosen:
+    if not chosen or args.axis == AUTO:
         identifying = ModelStore(args.models).get(IDENTIFYING_MODEL)
+    if not chosen:
         with progress_bar(console, "identifying") as progress:
             task = progress.add_task("identifying", total=quantifier.looked_at())
             found = quantifier.find(identifying, partial(progress.advance, task))
         console.print(found.note, markup=False, soft_wrap=True)
         chosen = found.elements
     pairs = ratios_asked(args.ratio, chosen)
+    if args.axis == AUTO:
+        mended = quantifier.mend_axis(identifying, chosen, given)
+        if mended is not None:
+            console.print(f"note: {mended}", style="yellow", markup=False, soft_wrap=True)
     analysis = quantifier.choose(chosen, given)
     with progress_bar(console, "quantifying") as progress:
         task = progress.add_task("quantifying", total=file.pixels)
