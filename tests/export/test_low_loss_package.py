@@ -19,7 +19,9 @@ from zeroloss_export.low_loss_package import (
     write_untrained_package,
     write_zero_loss_package,
 )
+from zeroloss_export.networks.low_loss.faults import peak_fault
 from zeroloss_export.networks.low_loss.graph import build_graph
+from zeroloss_export.networks.low_loss.peak import PeakFinder
 from zeroloss_export.networks.low_loss.table import ZeroLossTable
 from zeroloss_export.onnx_graph import onnx_runner
 
@@ -79,6 +81,24 @@ def test_its_answers_are_those_of_torch(
         # A fit may choose the next point of its grid for the last digit's sake.
         size = 0.02 * max(1.0, float(torch.nan_to_num(values).abs().max()))
         np.testing.assert_allclose(answers[output.name], values.numpy(), atol=size, rtol=0)
+
+
+def test_graphs_are_checked_on_spectra_that_they_answer(
+    written: tuple[Path, Manifest], table: ZeroLossTable
+) -> None:
+    # As training leaves them: below the flank nothing is known of the curves.
+    curves, first = table.curves.clone(), table.match.start
+    curves[..., :first] = curves[..., first : first + 1]
+    counts, offset, scale = spectra_of(replace(table, curves=curves))
+    peak = PeakFinder()(counts, offset, scale)
+    assert (peak_fault(counts, peak) == 0).all()
+    assert (peak.position_ev.abs() < 0.5).all()
+    folder, manifest = written
+    names = [item.name for item in manifest.outputs]
+    run = onnx_runner(folder / "model.onnx", names, list(OPTICS))
+    nothing = (torch.zeros_like(counts), offset, scale, *(torch.ones(len(counts)) for _ in OPTICS))
+    with pytest.raises(ValueError, match="answers none of the spectra"):
+        largest_departure(build_graph(table), run, nothing, FEW)
 
 
 def test_another_graph_is_noticed(written: tuple[Path, Manifest], table: ZeroLossTable) -> None:

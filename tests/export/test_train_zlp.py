@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def test_a_vacuum_scan_becomes_a_package_that_answers(
     printed = capsys.readouterr()
     assert status == 0, printed.err
     assert "15 of 15 spectra with a sound zero-loss peak, 1 cluster" in printed.out
+    stages = r"[\d.]+ s \(reading [\d.]+, training .*, export and comparison .*, report [\d.]+\)"
+    assert re.search(stages, printed.out)
     report = tmp_path / "zero_loss-report"
     names = {path.name for path in report.iterdir()}
     assert names == {"report.md", "fit.png", "band.png", "cost.png"}
@@ -58,6 +61,8 @@ def test_a_vacuum_scan_becomes_a_package_that_answers(
     assert trained.data == "vacuum: vacuum.hspy"
     assert trained.metrics["replicas_trained"] == 8
     assert trained.metrics["chi2_per_point"] < 2
+    # Compared on spectra that it answers: exactly the same would be no answer at all.
+    assert package.manifest.graph.max_error > 0
     session = ModelSession(package)
     try_out(session, INSTRUMENT.channels)
     # The line that was not trained on.

@@ -86,7 +86,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train, write the package and the report; raises ValueError with one sentence."""
-    began = time.perf_counter()
+    clock = _Clock()
     axis = axis_given(options)
     condition, values = _condition(options.condition)
     read = read_low_loss(
@@ -99,6 +99,7 @@ def run(options: argparse.Namespace) -> None:
     boundaries = Boundaries(
         options.ruling, options.gone, tuple(options.match) if options.match else None
     )
+    clock.note("reading")
     columns = (TextColumn("training"), BarColumn(), TextColumn("{task.completed:.0f} steps"))
     with Progress(*columns, TimeElapsedColumn(), transient=True) as bar:
         task = bar.add_task("", total=sum(STEPS))
@@ -115,6 +116,7 @@ def run(options: argparse.Namespace) -> None:
             peaks=options.peaks,
             progress=lambda _: bar.advance(task),
         )
+    clock.note("training")
     lines = summary(trained)
     manifest = write_zero_loss_package(
         options.out,
@@ -124,15 +126,36 @@ def run(options: argparse.Namespace) -> None:
         version=options.version,
         description=f"{_DESCRIPTION} Trained in {trained.mode} mode: {'; '.join(lines)}.",
     )
+    clock.note("export and comparison")
     report = options.report or options.out.with_name(f"{options.out.name}-report")
     page = write_report(report, trained)
+    clock.note("report")
     for line in lines:
         print(line)
     print(
         f"{options.out}: package {manifest.name} {manifest.version}, largest |torch - ONNX "
         f"Runtime| {manifest.graph.max_error:.1e}; report: {page}; "
-        f"{time.perf_counter() - began:.1f} s"
+        f"{clock.account()}"
     )
+
+
+class _Clock:
+    """Where the seconds go."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self._stages: dict[str, float] = {}
+
+    def note(self, stage: str) -> None:
+        """What was done since the last note."""
+        now = time.perf_counter()
+        self._stages[stage] = now - self._last
+        self._last = now
+
+    def account(self) -> str:
+        """The whole, and its parts."""
+        parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in self._stages.items())
+        return f"{sum(self._stages.values()):.1f} s ({parts})"
 
 
 def _condition(text: str | None) -> tuple[str | None, list[float] | None]:

@@ -84,7 +84,7 @@ class Replicas:
                 back = back * activated * (1.0 - activated)
             elif index == 2:
                 back = back * (activated > 0)
-            block = blocks[index].unflatten(-1, layers[index].shape[1:])
+            block = blocks[index].view(count, size, *layers[index].shape[1:])
             torch.mul(entered.unsqueeze(-1), back.unsqueeze(-2), out=block[..., :-1, :])
             block[..., -1, :] = back
             if index:
