@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "examples:\n"
         "  zeroloss quantify scan.dm4 --elements Ti,O\n"
         "  zeroloss quantify core.dm3 --low-loss low.dm3 --elements B,N --ratio N/B \\\n"
-        "      --beam-kev 300 --convergence-mrad 0.5 --collection-mrad 2.55\n"
+        "      --beam-kev 300 --convergence-mrad 0.2 --collection-mrad 4.12\n"
         "  zeroloss quantify core.hspy --low-loss low.hspy --exposure-ratio 100 --map maps.hspy\n"
         "  zeroloss quantify recordings/20260101-120000-0a1b2c3d --elements Mn,O --csv out.csv\n\n"
         "Exit code 0: every pixel was answered, with values or the reason why there are none;\n"
