@@ -66,7 +66,7 @@ def test_the_hash_covers_manifest_and_graph(tmp_path: Path) -> None:
         ("takes.window_ev", [0, 1e999], "takes.window_ev.1 is inf"),
         ("takes.window_ev", [1], "the key takes.window_ev.1 is missing"),
         ("takes", None, "takes is None"),
-        ("buckets.cpu", 65, "buckets.cpu is 65: input should be less than or equal to 64"),
+        ("buckets.cpu", 257, "buckets.cpu is 257: input should be less than or equal to 256"),
         ("buckets.cpu", "8", "buckets.cpu is '8': input should be a valid integer"),
         ("buckets.gpu", [0], "buckets.gpu.0 is 0"),
         ("name", "Big Name", "name is 'Big Name'"),

@@ -127,7 +127,7 @@ class Buckets(_Strict):
     `cpu` is one fixed size, so that a spectrum gives the same bits in whatever company it comes.
     """
 
-    cpu: Annotated[int, Field(ge=1, le=64)] = 8
+    cpu: Annotated[int, Field(ge=1, le=256)] = 8
     gpu: Annotated[
         tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=8)
     ] = (8, 32, 128, 512)
