@@ -69,9 +69,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check-false",
         type=float,
-        default=0.01,
+        default=0.002,
         metavar="SHARE",
-        help="share of good simulated spectra with an edge that it may call wrong (default 0.01)",
+        help="share of good simulated spectra with an edge that it may call wrong (default 0.002)",
     )
     parser.add_argument(
         "--temperature",

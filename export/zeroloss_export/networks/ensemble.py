@@ -43,7 +43,7 @@ class Joining:
         return torch.sigmoid(logit / self.temperature + self.bias)
 
 
-CHECK_SHARPNESS: Final = 3.0
+CHECK_SHARPNESS: Final = 6.0
 """Factor on the check's logit beyond its margin: spectra below it lose next to nothing."""
 
 
@@ -55,7 +55,7 @@ class Ensemble(nn.Module):
     spread are multiplied by 1 - unlike. Unlike is the largest of three: members of 81 logits say
     with the last one how likely the spectrum is nothing that they were trained on, and their mean
     counts; ``check`` (`AxisCheck`) gives one logit for that alone, of which
-    sigmoid(3 (logit - ``margin``)) is taken; and 1 where `SpectrumGates` lets nothing pass.
+    sigmoid(6 (logit - ``margin``)) is taken; and 1 where `SpectrumGates` lets nothing pass.
     Members may see different energy bins; those that see the same ones share them. Raises
     ValueError without members.
     """

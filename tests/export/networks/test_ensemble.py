@@ -99,7 +99,7 @@ class Checks(nn.Module):
         return torch.full((len(features), 1), self.logit)
 
 
-@pytest.mark.parametrize(("logit", "unlike"), [(2.5, 0.8176), (1.0, 0.0474), (-9.0, 0.0)])
+@pytest.mark.parametrize(("logit", "unlike"), [(2.25, 0.8176), (1.5, 0.0474), (-9.0, 0.0)])
 def test_a_check_says_by_itself_what_is_unlike_training(logit: float, unlike: float) -> None:
     ensemble = Ensemble([Says(9.0)], MEAN, Checks(logit), margin=2.0)
     probability, _, said = ensemble(*power_law())
