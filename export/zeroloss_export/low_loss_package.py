@@ -16,11 +16,11 @@ from zeroloss_export.networks.low_loss.fallback import Tail, UntrainedGraph
 from zeroloss_export.networks.low_loss.graph import LowLossGraph, build_graph
 from zeroloss_export.networks.low_loss.peak import SEARCH_EV
 from zeroloss_export.networks.low_loss.table import ZeroLossTable
-from zeroloss_export.onnx_graph import check_batches, onnx_runner
+from zeroloss_export.onnx_graph import check_batches, onnx_runner, trace_graph
 from zeroloss_export.package_parts import trained_today, verified_graph
 from zeroloss_export.simulate.low_loss import random_scan
 
-BUCKETS: Final = Buckets(cpu=64, gpu=(64, 512))
+BUCKETS: Final = Buckets(cpu=128, gpu=(128, 512))
 _AROUND_ZERO_EV: Final = (-2.0, 2.0)
 """Energies that a low-loss range holds."""
 _OTHER_SCALE: Final = 0.1
@@ -191,7 +191,12 @@ def _write(
         return largest_departure(graph, run, (*spectra, *known), compared)
 
     content, described = verified_graph(
-        graph, outputs, departure, parameters=parameters, error_limit=_ERROR_LIMIT
+        graph,
+        outputs,
+        departure,
+        parameters=parameters,
+        export=trace_graph,
+        error_limit=_ERROR_LIMIT,
     )
     manifest = Manifest(
         graph=described,

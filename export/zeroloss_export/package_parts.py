@@ -31,6 +31,7 @@ def verified_graph(
     departure: Callable[[Path], float],
     *,
     parameters: Sequence[str] = (),
+    export: Callable[[nn.Module, Path, Sequence[str], Sequence[str]], None] = export_graph,
     finish: Callable[[Path], None] = lambda _: None,
     **described: Any,
 ) -> tuple[bytes, Graph]:
@@ -42,7 +43,7 @@ def verified_graph(
     """
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.onnx"
-        export_graph(module, path, outputs, parameters)
+        export(module, path, outputs, parameters)
         finish(path)
         error = departure(path)
         content = path.read_bytes()

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
-import io
-import logging
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -33,7 +29,7 @@ from zeroloss.models.manifest import (
 from zeroloss_export.networks.quantification.cross_sections import compress
 from zeroloss_export.networks.quantification.design import SLOTS, WINDOW_EV
 from zeroloss_export.networks.quantification.graph import PARAMETERS, PREPARED, QuantifyGraph
-from zeroloss_export.onnx_graph import OPSET, _forget_origin, _simplify
+from zeroloss_export.onnx_graph import OPSET, trace
 from zeroloss_export.physics.elements import ELEMENTS
 from zeroloss_export.physics.table import GosTable
 
@@ -108,38 +104,12 @@ def input_names() -> tuple[str, ...]:
 
 def export_quantify(graph: QuantifyGraph, path: Path) -> None:
     """Write the graph as one ONNX file with open batch and channel dimensions."""
-    batch = torch.export.Dim("batch")
-    channel = torch.export.Dim("channel", min=2)
-    low_channel = torch.export.Dim("low_channel", min=2)
-    example = tuple(next(iter(check_inputs(((3, 64, 48),)))))
-    dimensions: dict[str, dict[int, object]] = {name: {0: batch} for name in input_names()}
-    dimensions[INPUT_NAMES[0]] = {0: batch, 1: channel}
-    dimensions[LOW_LOSS_INPUTS[0]] = {0: batch, 1: low_channel}
-    dimensions[SELECTION_INPUT] = {}
-    shapes = tuple(dimensions.values())
-    outputs = [*(item.name for item in graph.outputs), *PREPARED]
-    logging.disable(logging.WARNING)
-    try:
-        # The exporter prints its progress and warns about its own insides.
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                graph,
-                example,
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=list(input_names()),
-                output_names=outputs,
-                dynamic_shapes=(shapes[0], shapes[1:]),
-                optimize=False,
-                verbose=False,
-            )
-        assert program is not None
-        _simplify(program.model)
-        program.save(path, external_data=False)
-        _forget_origin(path)
-    finally:
-        logging.disable(logging.NOTSET)
+    example = dict(zip(input_names(), next(iter(check_inputs(((3, 64, 48),)))), strict=True))
+    sizes = {name: {0: "batch"} for name in example}
+    sizes[INPUT_NAMES[0]][1] = "channel"
+    sizes[LOW_LOSS_INPUTS[0]][1] = "low_channel"
+    del sizes[SELECTION_INPUT]
+    trace(graph, path, example, [*(item.name for item in graph.outputs), *PREPARED], sizes)
 
 
 def check_inputs(

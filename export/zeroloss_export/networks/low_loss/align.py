@@ -61,5 +61,5 @@ def rebin(
     missing = torch.isnan(counts)
     value = between(or_nothing(counts).double()).float()
     whole = (wanted[:, :-1] >= 0.0) & (wanted[:, 1:] <= number)
-    whole &= between(missing.double()) < 1e-9
+    whole = whole & (between(missing.double()) < 1e-9)
     return torch.where(whole, value, torch.nan)

@@ -54,7 +54,7 @@ def peak_fault(counts: Tensor, peak: Peak, gain: float = 1.0) -> Tensor:
     above = peak.height - _mean(smooth, outside)
     wide = (peak.width_ev > _WIDEST_EV) & (peak.width > 4.0)
     lost = wide | peak.edge | (above <= _SIGNIFICANT * sigma) | (peak.counts < _FEWEST * gain)
-    lost |= above <= 0.0
+    lost = lost | (above <= 0.0)
     top = torch.where(peak.away.abs() <= width.clamp(min=3.0), peak.core, 0.0)
     saturated = torch.isnan(top.sum(1))
     # The least of three neighbours; what a saturated peak makes of it does not matter.
@@ -91,9 +91,9 @@ class UnlikeTraining(nn.Module):
         """``aligned`` [batch, grid]."""
         log = peak.counts.clamp(min=1e-6).log()
         other = (peak.width_ev < self.width_ev[0]) | (peak.width_ev > self.width_ev[1])
-        other |= (log < self.log_counts[0]) | (log > self.log_counts[1])
+        other = other | ((log < self.log_counts[0]) | (log > self.log_counts[1]))
         missing = torch.isnan(aligned).float()
-        other |= missing.sum(1) > (1.0 - _COVERED) * aligned.shape[1]
+        other = other | (missing.sum(1) > (1.0 - _COVERED) * aligned.shape[1])
         return other | (missing[:, self.window].mean(1) > 0.5)
 
 

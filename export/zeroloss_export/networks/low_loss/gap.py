@@ -180,7 +180,7 @@ class GapFit(nn.Module):
         exponent, _ = _vertex(gain.amax(2))
         gap, exponent = self.gaps[0] * (self.step * gap).exp(), EXPONENTS[0] + _B_STEP * exponent
         inside = (gap > self.floor_ev) & (gap < last[..., 0] * (1.0 - 0.6 * self.step))
-        inside &= exponent > EXPONENTS[0] + 1e-3
+        inside = inside & (exponent > EXPONENTS[0] + 1e-3)
         decisive = best > _DECISIVE * self.noise.pooling
         return Gap(
             gap_ev=_interval(gap),

@@ -121,7 +121,7 @@ class PeakFinder(nn.Module):
         flanks = _flanks(near, away.reciprocal(), shift, 0.5 * height)
         place = top.float()
         edge = flanks.missing | (2.0 * flanks.width > REACH)
-        edge |= (place + flanks.left < 0.0) | (place + flanks.right > channel[:, -1:])
+        edge = edge | ((place + flanks.left < 0.0) | (place + flanks.right > channel[:, -1:]))
         width = (flanks.width.square() - _FWHM2 * _SMOOTHING).clamp(min=0.0).sqrt().clamp(min=0.5)
         share = (width + 0.5 - away.abs()).clamp(0.0, 1.0)
         place, width = (place + shift)[:, 0], width[:, 0]
@@ -223,8 +223,8 @@ def channels(counts: Tensor) -> Tensor:
 
 
 def or_nothing(counts: Tensor) -> Tensor:
-    """The counts, 0 where they are NaN (or minus infinity: so exported, it is one operator)."""
-    return torch.nan_to_num(counts, nan=0.0, posinf=math.inf, neginf=0.0)
+    """The counts, 0 where they are NaN."""
+    return torch.where(torch.isnan(counts), 0.0, counts)
 
 
 def smoothed(counts: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ def feet(counts: Tensor, peak: Peak) -> Feet:
     left = left.amax(1, keepdim=True)
     farthest = _FARTHEST * peak.width[:, None].clamp(min=1.0)
     there = (left >= 0.0) & (right <= last)
-    there &= (right - place <= farthest) & (place - left <= farthest)
+    there = there & ((right - place <= farthest) & (place - left <= farthest))
 
     def crossing(outer: Tensor, inner: Tensor) -> Tensor:
         outer, inner = torch.minimum(outer, last).clamp(min=0.0), torch.minimum(inner, last)

@@ -118,7 +118,7 @@ class Design(nn.Module):
         channel = torch.arange(counts.shape[1], dtype=torch.float32)
         energy = offset_ev[:, None] + scale_ev[:, None] * channel
         unknown = torch.isnan(beam_kev) | torch.isnan(convergence_mrad)
-        unknown |= torch.isnan(collection_mrad)
+        unknown = unknown | torch.isnan(collection_mrad)
         scope = [
             torch.where(unknown, torch.full_like(value, usual), value)
             for value, usual in (
@@ -135,7 +135,7 @@ class Design(nn.Module):
         inside = (zone[None, :, :, 0] >= begin[:, None] + ROOM_EV[0]) & (
             zone[None, :, :, 1] <= end[:, None] - ROOM_EV[1]
         )
-        inside &= (self.counting[chosen] > 0.0)[None]
+        inside = inside & (self.counting[chosen] > 0.0)[None]
         quantified = inside.any(2).float() * used
         lowest = (
             torch.where(
@@ -151,7 +151,7 @@ class Design(nn.Module):
             for group in range(zone.shape[1]):
                 low, high = zone[slot, group, 0], zone[slot, group, 1]
                 hidden = (energy >= low) & (energy <= high) & (used[:, slot : slot + 1] > 0.0)
-                allowed &= ~hidden
+                allowed = allowed & ~hidden
         seen = allowed.float()
         size = into_bins(seen)
         nominal = into_bins(seen * (energy.clamp(min=WINDOW_EV[0]) / _REFERENCE_EV) ** -_FALL)
@@ -216,8 +216,9 @@ class Design(nn.Module):
         seen = bumps.flatten(1, 2) @ free.transpose(1, 2)
         matrix = (free * weight[:, None]) @ free.transpose(1, 2)
         # Of an element without an edge the column is empty: its answer is 0.
-        empty = 1.0 - torch.diagonal(matrix, dim1=1, dim2=2).clamp(max=1.0)
-        matrix = matrix + torch.diag_embed(empty + _RIDGE)
+        unit = torch.eye(matrix.shape[1])
+        empty = 1.0 - (matrix * unit).sum(2).clamp(max=1.0)
+        matrix = matrix + unit * (empty + _RIDGE)[:, None]
         moved = solve(matrix.permute(1, 2, 0).double(), seen.permute(2, 1, 0).double()).float()
         moved = moved[-SLOTS:].permute(2, 1, 0).reshape(-1, SLOTS, _BUMPS, SLOTS)
         return (moved.transpose(2, 3) @ moved).flatten(2)

@@ -107,7 +107,7 @@ class QuantifyGraph(nn.Module):
         lacking = prepared.selected - prepared.quantified
         lost = (lacking.sum(1) > 0.0) | (prepared.selected.sum(1) == 0.0)
         few = fitted.measured < _SHARE * fitted.channels
-        few |= fitted.channels < _FEWEST + prepared.columns.shape[1]
+        few = few | (fitted.channels < _FEWEST + prepared.columns.shape[1])
         empty = fitted.level <= 0.0
         amount = fitted.amount * prepared.scale
         spread = prepared.scale[:, :, None] * prepared.scale[:, None]
