@@ -69,9 +69,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--workers",
         type=int,
-        default=os.cpu_count() or 1,
+        default=min(os.cpu_count() or 1, MAX_WORKERS),
         metavar="N",
-        help="threads that run the model (default: one per processor)",
+        help=f"threads that run the model (default: one per processor, at most {MAX_WORKERS})",
     )
     numbers = parser.add_argument_group("numbers", "that the spectra do not tell")
     numbers.add_argument(

@@ -85,9 +85,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--workers",
         type=int,
-        default=os.cpu_count() or 1,
+        default=min(os.cpu_count() or 1, MAX_WORKERS),
         metavar="N",
-        help="threads that run the model (default: one per processor)",
+        help=f"threads that run the model (default: one per processor, at most {MAX_WORKERS})",
     )
     parser.add_argument("--csv", type=Path, metavar="OUT", help="write a line per pixel")
     parser.add_argument("--map", type=Path, metavar="OUT.hspy", help="write maps for HyperSpy")
