@@ -91,7 +91,7 @@ run_starts = st.builds(
     modality=st.sampled_from(MODALITIES),
     expected=st.none() | positions,
     beam_kev=st.none() | positives,
-    convergence_mrad=st.none() | positives,
+    convergence_mrad=st.none() | st.just(0.0) | positives,
     collection_mrad=st.none() | positives,
     title=texts,
     metadata=st.dictionaries(texts, scalars, max_size=8),

@@ -254,6 +254,10 @@ def test_wrong_buffers(change, fault):
         ("run_start_raster", {"modality": "xps"}, Fault.MALFORMED),
         ("run_start_raster", {"beam_kev": float("nan")}, Fault.MALFORMED),
         ("run_start_raster", {"beam_kev": -1.0}, Fault.MALFORMED),
+        ("run_start_raster", {"beam_kev": 0.0}, Fault.MALFORMED),
+        ("run_start_raster", {"collection_mrad": 0.0}, Fault.MALFORMED),
+        ("run_start_raster", {"convergence_mrad": -0.1}, Fault.MALFORMED),
+        ("run_start_raster", {"convergence_mrad": float("inf")}, Fault.MALFORMED),
         ("run_start_raster", {"schema": bytes(8)}, Fault.MALFORMED),
         ("run_start_raster", {"metadata": {"a": [1]}}, Fault.MALFORMED),
         ("run_start_raster", {"metadata": {str(i): i for i in range(300)}}, Fault.OVERSIZED),
@@ -281,6 +285,11 @@ def test_wrong_buffers(change, fault):
 def test_wrong_fields(name, change, fault):
     parts, header = frames(name)
     assert fault_of(with_header(parts, header | change)) == fault
+
+
+def test_a_parallel_beam_has_no_convergence():
+    start = replace(RASTER, convergence_mrad=0.0)
+    assert same(decode(encode(start)), start)
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 CONDITION_FLAGS = (
-    ("--beam-kev", "KEV", "energy of the beam"),
-    ("--convergence-mrad", "MRAD", "semi-angle of the probe"),
-    ("--collection-mrad", "MRAD", "semi-angle of the spectrometer"),
+    ("--beam-kev", "KEV", "energy of the beam (default: what the file says)"),
+    (
+        "--convergence-mrad",
+        "MRAD",
+        "semi-angle of the probe, 0: parallel (default: what the file says; there 0 is not known)",
+    ),
+    ("--collection-mrad", "MRAD", "semi-angle of the spectrometer (default: what the file says)"),
 )
+MAY_BE_ZERO = ("--convergence-mrad",)
 
 
 class GivenError(ValueError):
@@ -61,19 +66,21 @@ def add_model_flags(
 def add_condition_flags(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """--beam-kev, --convergence-mrad and --collection-mrad."""
     for flag, unit, what in CONDITION_FLAGS:
-        parser.add_argument(
-            flag, type=float, metavar=unit, help=f"{what} (default: what the file says)"
-        )
+        parser.add_argument(flag, type=float, metavar=unit, help=what)
 
 
 def conditions_given(args: argparse.Namespace) -> dict[str, float | None]:
-    """The values of `add_condition_flags` by name; `GivenError` for one that is not above 0."""
+    """The values of `add_condition_flags` by name; `GivenError` for one that cannot be."""
     given: dict[str, float | None] = {}
     for flag, _, _ in CONDITION_FLAGS:
         name = flag.removeprefix("--").replace("-", "_")
         value = given[name] = getattr(args, name)
-        if value is not None and not 0 < value < math.inf:
+        if value is None or 0 < value < math.inf:
+            continue
+        if flag not in MAY_BE_ZERO:
             raise GivenError(f"{flag} {value:g}: expected a number above 0")
+        if value != 0:
+            raise GivenError(f"{flag} {value:g}: expected 0 or a number above it")
     return given
 
 

@@ -153,6 +153,7 @@ class RunStart:
     """The first message of a run; a source repeats it unchanged (same `seq` 0) for late listeners.
 
     `expected` is the number of spectra that the run will hold, over all passes; None if unknown.
+    `convergence_mrad` is 0 for a parallel beam.
     """
 
     run: bytes
@@ -229,7 +230,7 @@ class RunStart:
             modality=cast(Modality, fields.choice("modality", MODALITIES)),
             expected=fields.integer("expected", 0, MAX_SPECTRA) if fields.has("expected") else None,
             beam_kev=fields.optional_positive("beam_kev"),
-            convergence_mrad=fields.optional_positive("convergence_mrad"),
+            convergence_mrad=fields.optional_not_negative("convergence_mrad"),
             collection_mrad=fields.optional_positive("collection_mrad"),
             title=fields.text("title"),
             metadata=fields.metadata("metadata"),

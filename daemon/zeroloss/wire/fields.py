@@ -75,6 +75,13 @@ class Fields:
         """A finite float above zero, or None where the field is absent or null."""
         return self.positive(key) if self.has(key) else None
 
+    def optional_not_negative(self, key: str) -> float | None:
+        """A finite float from zero on, or None where the field is absent or null."""
+        value = self.number(key) if self.has(key) else None
+        if value is not None and value < 0:
+            raise _fail(key, "zero or a number above it", value)
+        return value
+
     def flag(self, key: str) -> bool:
         """A boolean."""
         value = self.get(key)

@@ -44,6 +44,12 @@ def test_spectrum_image_with_its_metadata(tmp_path):
     np.testing.assert_array_equal(file.counts["core_loss"], data.reshape(6, 8))
 
 
+def test_a_convergence_of_0_in_a_file_is_not_known(tmp_path):
+    angle = {"Acquisition_instrument__TEM__convergence_angle": 0.0}
+    path = one(tmp_path / "si.hspy", np.ones((2, 3, 8), np.uint16), [Y, X, ENERGY], **angle)
+    assert read_spectrum_file(path).convergence_mrad is None
+
+
 def test_energy_axis_in_front_is_moved_last(tmp_path):
     data = np.arange(8 * 2 * 3, dtype=np.float32).reshape(8, 2, 3)
     file = read_spectrum_file(one(tmp_path / "a.hspy", data, [ENERGY, Y, X]))
