@@ -228,7 +228,7 @@ def measure_beam(replicas: int) -> None:
     for kev in sorted((*TRAINED_KEV, *OTHER_KEV)):
         logs = trained.ensemble.curves(energy, strength, kev)
         logs -= np.log(np.exp(logs[:, table.match]).mean(1, keepdims=True))
-        low, _, high = np.percentile(logs[:, tail], [16, 50, 84], axis=0)
+        low, _, high = np.percentile(logs[:, tail], [16, 50, 84], axis=0, method="weibull")
         truth = true_zero_loss(vacuum_scan(int(kev), (4, 4), usual.at_beam(kev)), table)[1].mean(0)
         truth = (truth / truth[table.match].mean()).log().double().numpy()[tail]
         half_widths[kev] = float(np.median(0.5 * (high - low)))

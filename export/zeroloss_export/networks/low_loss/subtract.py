@@ -138,8 +138,13 @@ class Subtraction(nn.Module):
 
 
 def percentiles(count: int) -> Tensor:
-    """Weights [count, 3] that make 16, 50 and 84 % of as many ranked numbers."""
-    places = [share * (count - 1) for share in (0.16, 0.5, 0.84)]
+    """Weights [count, 3] that make 16, 50 and 84 % of as many ranked numbers.
+
+    Placed so that one further number falls below each in just that share of all cases; of fewer
+    than six the least and the largest are nearest to that.
+    R. J. Hyndman and Y. Fan, Am. Stat. 50, 361 (1996), definition 6.
+    """
+    places = [min(max(0.0, share * (count + 1) - 1), count - 1) for share in (0.16, 0.5, 0.84)]
     return torch.tensor(
         [[max(0.0, 1.0 - abs(row - place)) for place in places] for row in range(count)]
     )

@@ -2,11 +2,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from support.zero_loss_tables import FIRST_EV, MATCH_EV, SCALE_EV, make_table, peak_shape
-from zeroloss_export.networks.low_loss.subtract import Interpolated, Subtraction, window_mean
+from zeroloss_export.networks.low_loss.subtract import (
+    Interpolated,
+    Subtraction,
+    percentiles,
+    window_mean,
+)
 
 POINTS = 700
 
@@ -46,6 +52,30 @@ def test_percentiles_commute_with_matching() -> None:
     torch.testing.assert_close(
         band[:, above], expected[:, above], rtol=1e-6, atol=1e-6 * float(aligned.max())
     )
+
+
+@pytest.mark.parametrize("count", [6, 10, 24, 32, 100])
+def test_one_more_draw_falls_below_each_percentile_in_its_share_of_cases(count: int) -> None:
+    # The mean of ranked even draws is their rank, and the share below a place is the place itself.
+    ranks = torch.arange(1, count + 1) / (count + 1)
+    torch.testing.assert_close(ranks @ percentiles(count), torch.tensor([0.16, 0.5, 0.84]))
+
+
+@pytest.mark.parametrize("count", [24, 32, 100])
+def test_one_more_normal_draw_lies_inside_in_68_per_cent_of_cases(count: int) -> None:
+    draws = torch.randn(20_000, count + 1, generator=torch.Generator().manual_seed(count))
+    low, _, high = (draws[:, 1:].sort(1).values @ percentiles(count)).T
+    inside = (draws[:, 0] > low) & (draws[:, 0] < high)
+    # The usual way makes it 0.64 with 32 and 0.626 with 24 of them.
+    assert float(inside.float().mean()) == pytest.approx(0.68, abs=0.015)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6, 24, 32, 101])
+def test_percentiles_are_placed_as_those_of_the_table(count: int) -> None:
+    values = torch.randn(7, count, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    expected = np.percentile(values.numpy(), [16.0, 50.0, 84.0], axis=1, method="weibull").T
+    found = values.sort(1).values @ percentiles(count).double()
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_nothing_is_left_where_there_is_a_reason_not_to_answer() -> None:
