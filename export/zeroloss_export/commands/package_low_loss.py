@@ -9,8 +9,8 @@ from zeroloss_export.low_loss_package import UNTRAINED_NAMES, write_untrained_pa
 
 HELP = "Write the low-loss packages that need no training, verified against torch."
 EXAMPLES = """\
-  zeroloss-export low-loss --version 1.0.0 --out daemon/zeroloss/models/builtin
-  zeroloss-export low-loss --version 1.0.0 --out models --tail "power law\""""
+  zeroloss-export low-loss --version 1.1.0 --out daemon/zeroloss/models/builtin
+  zeroloss-export low-loss --version 1.1.0 --out models --tail "power law\""""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

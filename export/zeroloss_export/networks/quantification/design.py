@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 import torch
@@ -17,21 +18,25 @@ SLOTS: Final = 8
 GRID: Final = (48.0, 1.0, 48 * BLOCK)
 """First energy, step in eV and points on which cross sections are convolved."""
 WINDOW_EV: Final = (75.0, 3100.0)
-EXPONENTS: Final = (1.0, 2.6, 4.2, 5.8)
+EXPONENTS: Final = (1.0, 2.075, 3.15, 4.225, 5.3)
 """Of the laws of the background."""
-USUAL: Final = (1, 2)
+USUAL: Final = (1, 3)
 """Those of them that a background is mostly made of."""
-CURVATURE: Final = 1.6**2 / 8.0
+CURVATURE: Final = 1.075**2 / 8.0
 """How much the laws fall below power laws, in ln per square of ln E: as much as the mean of two
 neighbouring ones lies above."""
 BELOW: Final = 0.7
 """The fit begins at this share of the lowest onset of the selected elements in the range."""
 ROOM_EV: Final = (15.0, 15.0)
 """What an edge needs in the range before its onset and behind what is left out."""
-STRUCTURE: Final = 0.1
+STRUCTURE: Final = 0.08
 """Relative standard deviation of an edge about its cross section right behind the onset."""
 STRUCTURE_EV: Final = (100.0, 10.0)
 """How it falls with energy, and over what energies it is correlated."""
+MISFIT: Final = 0.001
+"""Relative standard deviation of a background about what the laws can do."""
+MISFIT_LOG: Final = 0.1
+"""Over what ln E it is correlated."""
 _BUMPS: Final = 16
 _RIDGE: Final = 1e-7
 _REFERENCE_EV: Final = 500.0
@@ -43,29 +48,31 @@ _NM2: Final = 1e-10
 class Prepared(NamedTuple):
     """What the fit needs beside the counts.
 
-    allowed   [batch, channel]             1 where the fit looks
-    size      [batch, bin]                 how many of its channels it looks at
+    nominal   [batch, channel]             nominal counts where the fit looks, else 0
+    full      [batch, bin]                 their sums
+    size      [batch, bin]                 how many of its channels the fit looks at
     columns   [batch, column, bin]         background and elements, float64
     products  [batch, pair, bin]           of two columns, the lower triangle row by row, float64
-    weight    [batch, bin]                 nominal inverse variance
     scale     [batch, slot]                1 / norm of the element columns in barn/eV
     quantified [batch, slot]               1 where an element has an edge to be quantified by
     selected  [batch, slot]                1 where the slot is used
     structure [batch, slot, pair of slots]  what structure of one element's edge, in units of its
                                            amount squared, adds to the covariance of the amounts
+    misfit    [batch, pair of slots]       what the background adds, for one count a channel
     per_area  [batch]                      1 / (counts of the low loss in nm^-2), NaN without
     fault     [batch, 3]                   angles not known, no low loss, ratio not known: 1 or 0
     """
 
-    allowed: Tensor
+    nominal: Tensor
+    full: Tensor
     size: Tensor
     columns: Tensor
     products: Tensor
-    weight: Tensor
     scale: Tensor
     quantified: Tensor
     selected: Tensor
     structure: Tensor
+    misfit: Tensor
     per_area: Tensor
     fault: Tensor
 
@@ -85,6 +92,7 @@ class Design(nn.Module):
         left_out: LeftOut | None = None,
         below: float = BELOW,
         structure: float = STRUCTURE,
+        misfit: float = MISFIT,
     ) -> None:
         super().__init__()
         self.cross_sections = CrossSections(table)
@@ -92,6 +100,7 @@ class Design(nn.Module):
         self.convolve = Convolution()
         self.below = below
         self.structure = structure
+        self.misfit = misfit
         self.before = (left_out or LeftOut()).before
         first, step, points = GRID
         self.register_buffer("grid", first + step * torch.arange(points))
@@ -154,8 +163,9 @@ class Design(nn.Module):
                 allowed = allowed & ~hidden
         seen = allowed.float()
         size = into_bins(seen)
-        nominal = into_bins(seen * (energy.clamp(min=WINDOW_EV[0]) / _REFERENCE_EV) ** -_FALL)
-        weight = torch.where(size > 0.0, 1.0 / nominal.clamp(min=1e-12), 0.0)
+        nominal = seen * (energy.clamp(min=WINDOW_EV[0]) / _REFERENCE_EV) ** -_FALL
+        full = into_bins(nominal)
+        weight = torch.where(size > 0.0, 1.0 / full.clamp(min=1e-12), 0.0)
         kernel = self.kernel(low_loss_counts, low_loss_offset_ev, low_loss_scale_ev)
         atoms = self._atoms(energy, selection, scope, kernel.shape)
         whole = torch.cat([self._background(energy, allowed), atoms], 1) * seen[:, None]
@@ -169,22 +179,30 @@ class Design(nn.Module):
         products = columns.index_select(1, row) * columns.index_select(1, column)
         onset = torch.where(inside, zone[None, :, :, 0], NOWHERE_EV).amin(2) + self.before
         middle = into_bins(seen * energy) / size.clamp(min=1.0)
-        structure = self._structure(middle, columns.float(), onset, weight)
+        fitted = columns.float()
+        bumps = self._edge_bumps(middle, fitted[:, laws:], onset)
+        moved = _moved(bumps.flatten(1, 2), fitted, weight).reshape(-1, SLOTS, _BUMPS, SLOTS)
+        structure = (moved.transpose(2, 3) @ moved).flatten(2)
+        level = full.sum(1, keepdim=True) / size.sum(1, keepdim=True).clamp(min=1.0)
+        unit = full / level.clamp(min=1e-12)
+        moved = _moved(self._background_bumps(middle, unit), fitted, weight)
+        misfit = (moved.transpose(1, 2) @ moved).flatten(1)
         norm = norm[:, laws:]
         ratio = exposure_ratio * kernel.total * scale_ev * _NM2
         fault = torch.stack(
             [unknown.float(), (~kernel.there).float(), torch.isnan(exposure_ratio).float()], 1
         )
         return Prepared(
-            seen,
+            nominal,
+            full,
             size,
             columns,
             products,
-            weight,
             torch.where(norm > 0.0, 1.0 / norm, torch.zeros_like(norm)),
             quantified,
             used.expand_as(quantified),
             structure,
+            misfit,
             1.0 / ratio,
             fault,
         )
@@ -198,30 +216,23 @@ class Design(nn.Module):
         bent = CURVATURE * away.square()
         return (-self.exponents[:, None] * away[:, None] - bent[:, None]).exp()
 
-    def _structure(self, energy: Tensor, columns: Tensor, onset: Tensor, weight: Tensor) -> Tensor:
-        """``Prepared.structure``: edges vary about the cross sections behind the onset [batch,
-        slot].
+    def _edge_bumps(self, energy: Tensor, edges: Tensor, onset: Tensor) -> Tensor:
+        """How edges [batch, slot, bin] may vary behind the onset [batch, slot]: [..., bump, bin].
 
-        As a Gaussian process of independent bumps that follow one another; what each does to the
-        amounts is that of a fit under the nominal weights with the usual laws. energy [batch, bin].
+        A Gaussian process of independent bumps that follow one another. energy [batch, bin].
         """
         above = energy[:, None] - onset[:, :, None]
         fall, width = STRUCTURE_EV
-        edges = columns[:, -SLOTS:]
         size = self.structure * edges * (-above.clamp(min=0.0) / fall).exp()
-        place = above / width
-        distance = place[:, :, None] - torch.arange(_BUMPS)[:, None] - 0.5
-        bumps = (size * weight[:, None])[:, :, None] * (-distance.square()).exp()
-        free = torch.cat([columns[:, list(USUAL)], edges], 1)
-        seen = bumps.flatten(1, 2) @ free.transpose(1, 2)
-        matrix = (free * weight[:, None]) @ free.transpose(1, 2)
-        # Of an element without an edge the column is empty: its answer is 0.
-        unit = torch.eye(matrix.shape[1])
-        empty = 1.0 - (matrix * unit).sum(2).clamp(max=1.0)
-        matrix = matrix + unit * (empty + _RIDGE)[:, None]
-        moved = solve(matrix.permute(1, 2, 0).double(), seen.permute(2, 1, 0).double()).float()
-        moved = moved[-SLOTS:].permute(2, 1, 0).reshape(-1, SLOTS, _BUMPS, SLOTS)
-        return (moved.transpose(2, 3) @ moved).flatten(2)
+        distance = (above / width)[:, :, None] - torch.arange(_BUMPS)[:, None] - 0.5
+        return size[:, :, None] * (-distance.square()).exp()
+
+    def _background_bumps(self, energy: Tensor, background: Tensor) -> Tensor:
+        """How a background [batch, bin] may vary, [batch, bump, bin]: as edges do, over ln E."""
+        first, last = (math.log(end) / MISFIT_LOG for end in WINDOW_EV)
+        place = energy.clamp(min=WINDOW_EV[0]).log() / MISFIT_LOG
+        distance = place[:, None] - torch.arange(round(last - first))[:, None] - first - 0.5
+        return self.misfit * background[:, None] * (-distance.square()).exp()
 
     def _atoms(
         self,
@@ -243,3 +254,19 @@ class Design(nn.Module):
         before, after = smooth.gather(2, index), smooth.gather(2, index + 1)
         between: Tensor = before + part * (after - before)
         return between
+
+
+def _moved(bumps: Tensor, columns: Tensor, weight: Tensor) -> Tensor:
+    """What bumps [batch, bump, bin] do to the amounts, [batch, bump, slot].
+
+    In a fit under the nominal weights with the usual laws.
+    """
+    free = torch.cat([columns[:, list(USUAL)], columns[:, -SLOTS:]], 1)
+    seen = (bumps * weight[:, None]) @ free.transpose(1, 2)
+    matrix = (free * weight[:, None]) @ free.transpose(1, 2)
+    # Of an element without an edge the column is empty: its answer is 0.
+    unit = torch.eye(matrix.shape[1])
+    empty = 1.0 - (matrix * unit).sum(2).clamp(max=1.0)
+    matrix = matrix + unit * (empty + _RIDGE)[:, None]
+    moved = solve(matrix.permute(1, 2, 0).double(), seen.permute(2, 1, 0).double()).float()
+    return moved[-SLOTS:].permute(2, 1, 0)

@@ -13,6 +13,9 @@ from zeroloss_export.networks.quantification.nnls import nonnegative
 
 _FLOOR: Final = 0.02
 """Smallest variance, in units of that of the mean counts."""
+_MEASURED: Final = 0.5
+"""Share of a bin that must have been measured."""
+_NOTHING: Final = 1e-30
 
 
 class Fitted(NamedTuple):
@@ -40,16 +43,20 @@ def fit(counts: Tensor, prepared: Prepared) -> Fitted:
     """
     laws = prepared.columns.shape[1] - SLOTS
     first = (*USUAL, *range(laws, laws + SLOTS))
-    binned = into_bins(torch.where(prepared.allowed > 0.0, counts, 0.0))
-    missing = torch.isnan(binned)
-    size = torch.where(missing, 0.0, prepared.size)
-    seen = torch.where(missing, 0.0, binned)
+    nominal = torch.where(torch.isnan(counts), 0.0, prepared.nominal)
+    part = into_bins(nominal)
+    share = part / prepared.full.clamp(min=_NOTHING)
+    share = torch.where(share >= _MEASURED, share, 0.0)
+    size = prepared.size * share
+    seen = into_bins(torch.where(nominal > 0.0, counts, 0.0))
+    seen = torch.where(share > 0.0, seen, 0.0)
     channels = size.sum(1)
     level = seen.sum(1) / channels.clamp(min=1.0)
-    unit = level.clamp(min=1e-30)
-    seen = (seen / unit[:, None]).double()
-    use = (size > 0.0).double()
-    tableau, length = _tableau(seen, use * prepared.weight, prepared)
+    unit = level.clamp(min=_NOTHING)
+    # Counts of a whole bin, from those of its channels that were measured.
+    seen = (seen / (unit[:, None] * torch.where(share > 0.0, share, 1.0))).double()
+    use = share.double()
+    tableau, length = _tableau(seen, use / prepared.full.clamp(min=_NOTHING), prepared)
     start = nonnegative(tableau, first, rounds=0).value / length
     model = _shared(start.transpose(0, 1), prepared.columns) @ prepared.columns
     model = model.reshape(-1, seen.shape[1])
@@ -58,13 +65,16 @@ def fit(counts: Tensor, prepared: Prepared) -> Fitted:
     )
     solution = nonnegative(tableau, first)
     there = prepared.columns.abs().sum(2) > 0.0
-    freedom = use.sum(1) - (solution.passive * there.transpose(0, 1).double()).sum(0)
+    freedom = (use > 0.0).double().sum(1) - (solution.passive * there.transpose(0, 1).double()).sum(
+        0
+    )
     gain = (solution.rest / freedom.clamp(min=1.0)).clamp(min=0.0)
     length = length[laws:]
     amount = (solution.value[laws:] / length).float()
     covariance = gain * solution.inverse[laws:, laws:] / (length[:, None] * length[None])
     structure = (amount.transpose(0, 1).square()[:, None] @ prepared.structure)[:, 0]
     structure = structure.transpose(0, 1).reshape(SLOTS, SLOTS, -1)
+    structure = structure + prepared.misfit.transpose(0, 1).reshape(SLOTS, SLOTS, -1)
     passive = solution.passive[laws:].float()
     covariance = covariance.float() + structure * (passive[:, None] * passive[None])
     own = (structure * torch.eye(SLOTS)[:, :, None]).sum(1)

@@ -125,12 +125,12 @@ class QuantifyGraph(nn.Module):
         )
         held = torch.where(nothing[:, None], torch.zeros_like(stands), stands)
         share = amount / torch.where(total > 0.0, total, torch.ones_like(total))
-        # df = (dN - f sum dN) / sum N, with all covariances.
-        along = covariance.sum(2)
-        whole = along.sum(1, keepdim=True)
-        variance = (covariance * torch.eye(SLOTS)).sum(2) - 2.0 * share * along
-        variance = variance + share.square() * whole
-        variance = torch.where(amount > 0.0, variance, deviation.square())
+        # df = (dN - f sum dN) / sum N with all covariances; what is held at 0 has its own error.
+        held_back = torch.where(amount > 0.0, 0.0, deviation.square() * prepared.quantified)
+        whole = covariance + held_back[:, :, None] * torch.eye(SLOTS)
+        along = whole.sum(2)
+        variance = (whole * torch.eye(SLOTS)).sum(2) - 2.0 * share * along
+        variance = variance + share.square() * along.sum(1, keepdim=True)
         error = variance.clamp(min=0.0).sqrt() / torch.where(total > 0.0, total, 1.0)
         area = torch.where((no_low_loss | no_ratio)[:, None], torch.zeros_like(stands), stands)
         chi2 = torch.where(

@@ -68,6 +68,7 @@ def answers(
     scope: tuple[float, float, float] = SCOPE,
     ratio: float = RATIO,
     offset: float = OFFSET,
+    scale: float = SCALE,
 ) -> dict[str, Floats]:
     n = len(counts)
     chosen = sorted(ELEMENTS.index(item) for item in elements)
@@ -81,7 +82,7 @@ def answers(
         values = graph(
             torch.tensor(counts).float(),
             every(offset),
-            every(SCALE),
+            every(scale),
             *(every(value) for value in scope),
             every(ratio),
             selection,
@@ -96,7 +97,7 @@ def answers(
 @pytest.fixture(scope="session")
 def plain(table: Compressed) -> QuantifyGraph:
     """The graph for edges that are exactly the cross sections: errors of counting alone."""
-    return QuantifyGraph(table, structure=0.0).eval()
+    return QuantifyGraph(table, structure=0.0, misfit=0.0).eval()
 
 
 def test_unbiased_and_the_intervals_hold_the_truth(
@@ -115,7 +116,7 @@ def test_unbiased_and_the_intervals_hold_the_truth(
     np.testing.assert_allclose(error.mean(0), density.std(0), rtol=0.12)
     fraction, doubt = found["atomic_fraction"][:, :2], found["atomic_fraction_error"][:, :2]
     np.testing.assert_allclose(fraction.mean(0), [75.0, 25.0], atol=0.5)
-    inside = (np.abs(fraction - fraction.mean(0)) < 1.96 * doubt).mean()
+    inside = (np.abs(fraction - [75.0, 25.0]) < 1.96 * doubt).mean()
     assert 0.93 < inside < 0.97
     assert found["fit_chi2"].mean() == pytest.approx(1.0, abs=0.02)
     assert np.isnan(found["areal_density"][:, 2:]).all()
@@ -173,6 +174,62 @@ def test_structure_of_the_edges_widens_the_errors(
     for name in ("areal_density", "atomic_fraction"):
         np.testing.assert_allclose(wide[name][:, :2], narrow[name][:, :2], rtol=1e-6)
         assert (wide[f"{name}_error"][:, :2] > narrow[f"{name}_error"][:, :2]).all()
+
+
+@pytest.mark.parametrize("exponent", [2.0, 3.0, 3.3, 4.0, 4.5])
+@pytest.mark.parametrize(
+    ("elements", "range_ev", "level"),
+    [
+        (("C", "Al"), (200.0, 2200.0), 1e4),
+        (("C", "Fe"), (200.0, 1200.0), 1e5),
+        (("O", "Fe"), (400.0, 1200.0), 1e6),
+        (("B", "N"), (120.0, 620.0), 1e6),
+    ],
+)
+def test_a_background_alone_holds_no_element(
+    graph: QuantifyGraph,
+    exponent: float,
+    elements: tuple[str, ...],
+    range_ev: tuple[float, float],
+    level: float,
+) -> None:
+    energy = np.linspace(*range_ev, CHANNELS)
+    scale = float(energy[1] - energy[0])
+    mean = level * scale * (energy / 500) ** -exponent
+    counts = np.random.default_rng(5).poisson(mean, (32, CHANNELS)).astype(float)
+    found = answers(graph, counts, elements, offset=range_ev[0], scale=scale)
+    told = [FRACTION_CODES[int(code)] for code in found["why"]]
+    assert told.count("none of the elements found") >= 31
+
+
+def test_two_elements_share_one_error(
+    graph: QuantifyGraph, means: tuple[Floats, dict[str, Floats]], low_loss: Floats
+) -> None:
+    background, atoms = means
+    counts = np.random.default_rng(6).poisson(background + 3000 * atoms["O"], (20, CHANNELS))
+    found = answers(graph, counts.astype(float), ("O", "Ti"), low_loss)
+    error = found["atomic_fraction_error"][:, :2]
+    assert (found["atomic_fraction"][:, 1] == 0).any()
+    assert (error > 0).all()
+    np.testing.assert_allclose(error[:, 0], error[:, 1], rtol=1e-3)
+
+
+def test_scattered_missing_channels_leave_a_long_spectrum_an_answer(
+    plain: QuantifyGraph, means: tuple[Floats, dict[str, Floats]], low_loss: Floats
+) -> None:
+    background, atoms = means
+    mean = background + sum(number * atoms[element] for element, number in ATOMS.items())
+    times = 8
+    fine = np.interp(np.arange(times * CHANNELS) / times, np.arange(CHANNELS), mean) / times
+    gaps = fine.copy()
+    gaps[np.random.default_rng(7).random(fine.shape) < 0.05] = np.nan
+    found = answers(
+        plain, np.stack([fine, gaps]), tuple(ATOMS), low_loss, scale=SCALE / times, ratio=RATIO
+    )
+    assert (found["why"] == 0).all()
+    np.testing.assert_allclose(
+        found["areal_density"][1, :2], found["areal_density"][0, :2], rtol=0.01
+    )
 
 
 def test_missing_channels_are_no_counts_of_zero(
