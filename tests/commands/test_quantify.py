@@ -14,10 +14,17 @@ import pytest
 pytest.importorskip("torch", reason="specimens are simulated with torch")
 
 from zeroloss.cli import main
-from zeroloss.commands._quantification_table import amount_variances
+from zeroloss.commands._quantification import Quantifier, find_package
+from zeroloss.commands._quantification_table import amount_variances, ratio
+from zeroloss.models import ModelStore
 from zeroloss.recording import Recorder
-from zeroloss.recording.spectrum_files import blocks, read_spectrum_file, run_start
-from zeroloss.wire import RunEnd, encode
+from zeroloss.recording.spectrum_files import (
+    SpectrumFile,
+    blocks,
+    read_spectrum_file,
+    run_start,
+)
+from zeroloss.wire import EnergyRange, RunEnd, encode
 from zeroloss_export.simulate.specimens import (
     Conditions,
     SpecimenScan,
@@ -178,14 +185,103 @@ def test_what_nobody_tells_of_the_microscope_is_asked_for(
     bare.write_bytes((folder / "super.hspy").read_bytes())
     with h5py.File(bare, "r+") as file:
         del file["Experiments/core loss/metadata/Acquisition_instrument"]
-    code, said = call(bare, *CHOSEN)
-    assert code == 2
-    assert "give --beam-kev --convergence-mrad --collection-mrad" in said
-    assert said.count("\n") == 1
+    for elements in (CHOSEN, ()):
+        code, said = call(bare, *elements)
+        assert code == 2
+        assert "give --beam-kev --convergence-mrad --collection-mrad" in said
+        # Before the elements are looked for, which takes long.
+        assert said.count("\n") == 1
+    code, said = call(bare, "--beam-kev", 200, "--convergence-mrad", 0, "--collection-mrad", 300)
+    assert (code, said.count("\n")) == (2, 1)
+    assert "bare.hspy: the model quantify: collection_mrad = 300 mrad, expected 0.2 to 200" in said
     code, said = call(
         bare, *CHOSEN, "--beam-kev", 200, "--convergence-mrad", 22, "--collection-mrad", 36
     )
     assert code == 0, said
+
+
+def test_a_parallel_beam_is_taken_as_given(call: Call, tmp_path: Path) -> None:
+    out = tmp_path / "out.hspy"
+    code, said = call("super.hspy", *CHOSEN, "--convergence-mrad", 0, "--map", out)
+    assert code == 0, said
+    assert "convergence_mrad = 0 as given; the file says 22" in said
+    with h5py.File(out) as file:
+        parameters = file["Experiments/quantify why/metadata/Zeroloss/package/parameters"]
+        assert parameters.attrs["convergence_mrad"] == 0.0
+
+
+def test_rows_of_counts_are_told_their_axis(
+    call: Call, scan: SpecimenScan, folder: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "rows.txt"
+    np.savetxt(text, scan.core_counts.reshape(24, -1), fmt="%d")
+    known = ("--beam-kev", 200, "--convergence-mrad", 22, "--collection-mrad", 36)
+    energy = ("--offset-ev", scan.core.offset_ev, "--scale-ev", scan.core.scale_ev)
+    one, two = tmp_path / "text.csv", tmp_path / "file.csv"
+    code, said = call(text, *CHOSEN, *known, *energy, "--csv", one)
+    assert code == 0, said
+    assert call("super.hspy", *CHOSEN, "--csv", two)[0] == 0
+    found, expected = rows(one), rows(two)
+    for element in ELEMENTS:
+        name = f"atomic_fraction {element}"
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-4)
+    code, said = call("super.hspy", *CHOSEN, *energy)
+    assert (code, "such a file holds its own energy axis" in said) == (2, True)
+    code, said = call("super.hspy", *CHOSEN, "--scale-ev", 1)
+    assert (code, "--offset-ev is missing" in said) == (2, True)
+
+
+def spectra_of(counts: np.ndarray, offset_ev: float, scale_ev: float) -> SpectrumFile:
+    """Core losses [pixels, channels] as a file."""
+    return SpectrumFile(
+        path=Path("made.hspy"),
+        title="made",
+        modality="eels",
+        shape=(1, len(counts)),
+        ranges=(
+            EnergyRange(
+                name="core_loss",
+                offset_ev=offset_ev,
+                scale_ev=scale_ev,
+                size=counts.shape[1],
+                dtype="float32",
+            ),
+        ),
+        counts={"core_loss": counts.astype(np.float32)},
+    )
+
+
+def test_an_element_in_exactly_1_percent_of_the_pixels_is_found() -> None:
+    energy = 400.0 + 0.5 * np.arange(1000)
+    # So many counts elsewhere that the sum does not show the edge of one pixel.
+    rng = np.random.default_rng(2)
+    shape = (energy / 400.0) ** -3.0
+    counts = rng.poisson(1e6 * shape, (100, 1000)).astype(float)
+    counts[41] = rng.poisson(1e3 * (shape + 0.6 * (energy > 532) * (energy / 532.0) ** -3.0))
+    identifying = ModelStore(()).get("elements_fast")
+    package = find_package("quantify", ())
+    for pixels, expected in ((counts, "O"), (np.vstack([counts, counts[:1]]), None)):
+        quantifier = Quantifier(spectra_of(pixels, 400.0, 0.5), package, (), "cpu")
+        looked_at: list[int] = []
+        if expected is None:
+            with pytest.raises(ValueError, match="finds no element"):
+                quantifier.find(identifying, looked_at.append)
+        else:
+            assert quantifier.find(identifying, looked_at.append).elements == (expected,)
+        assert sum(looked_at) == len(pixels)
+
+
+def test_the_sum_leaves_out_pixels_without_counts() -> None:
+    counts = np.random.default_rng(1).poisson(50.0, (1300, 40)).astype(float)
+    counts[[3, 700, 1299]] = np.nan
+    counts[9, 7] = np.nan
+    quantifier = Quantifier(spectra_of(counts, 400.0, 1.0), find_package("quantify", ()), (), "cpu")
+    expected = counts[np.isfinite(counts).any(axis=1)].sum(axis=0, keepdims=True)
+    np.testing.assert_array_equal(quantifier._sums["core_loss"], expected.astype(np.float32))
+    assert np.isnan(expected).sum() == 1
+    nothing = spectra_of(np.full((2, 40), np.nan), 400.0, 1.0)
+    sums = Quantifier(nothing, find_package("quantify", ()), (), "cpu")._sums
+    assert np.isnan(sums["core_loss"]).all()
 
 
 def test_a_recorded_run_gives_what_its_files_give(call: Call, folder: Path, tmp_path: Path) -> None:
@@ -248,8 +344,11 @@ def test_ctrl_c_leaves_nothing_behind(
     ("arguments", "sentence"),
     [
         (["none.dm4", *CHOSEN], "none.dm4: no such file"),
-        (["super.hspy", "--elements", "Ti,Xx"], "there is no Xx, expected 1 to 8 different of"),
-        (["super.hspy", "--elements", "Ti,Ti"], "one is there twice"),
+        # Before any file is read.
+        (["none.dm4", "--elements", "Ti,Xx"], "there is no Xx, expected 1 to 8 different of"),
+        (["none.dm4", "--elements", "Ti,Ti"], "one is there twice"),
+        (["none.dm4", "--elements", "B,C,N,O,F,Ti,Mn,Fe,Co"], "these are 9, expected 1 to 8"),
+        (["none.dm4", "--exposure-ratio", "0"], "exposure_ratio = 0, expected"),
         (["super.hspy", "--elements", "Au"], "no pixel was quantified: no edge"),
         (["super.hspy", *CHOSEN, "--ratio", "Fe/O"], "two different of the elements O Ti Mn La"),
         (["super.hspy", *CHOSEN, "--ratio", "O"], "--ratio O: expected"),
@@ -300,6 +399,34 @@ def test_the_errors_of_amounts_come_back_out_of_those_of_their_shares(
         ratio = drawn[:, i] / drawn[:, j]
         expected = ratio.std() / ratio.mean()
         assert np.sqrt(found[i] + found[j]) == pytest.approx(expected, rel=0.05)
+
+
+NAMES = ("O", "Ti", "Mn", "Au")
+
+
+@pytest.mark.parametrize(
+    ("percent", "errors", "pair", "expected"),
+    [
+        ((60, 20, 20, 0), (1, 1, 1, 1), ("Ti", "O"), "0.3333 ± 0.02 (from the errors of the"),
+        ((60, 20, 20, 0), (1, 1, np.nan, 1), ("Mn", "O"), "0.3333 (from the errors of the"),
+        ((100, 0), (3, 3), ("Ti", "O"), "below 0.06 (2 standard deviations; no Ti was found)"),
+        ((0, 100), (3, 3), ("Ti", "O"), "above 17 (2 standard deviations; no O was found)"),
+        ((0, 0, 100), (1, 1, 1), ("Ti", "O"), "not given: neither Ti nor O was found"),
+        ((60, 40, np.nan), (1, 1, np.nan), ("Mn", "O"), "not given: Mn: no edge"),
+        ((np.nan, np.nan), (np.nan, np.nan), ("O", "Ti"), "not given: O and Ti: no edge"),
+        ((60, 40, 0), (1, 1, np.nan), ("O", "Mn"), "no Mn was found, and its error is not known"),
+        ((70, 30, 0), (99, 99, 5), ("Mn", "O"), "no Mn was found, and O is not certain either"),
+        ((60, 40, 0), (np.nan, 1, 1), ("Mn", "O"), "no Mn was found, and O is not certain either"),
+    ],
+)
+def test_ratios_are_told_in_words_where_there_is_no_number(
+    percent: tuple[float, ...], errors: tuple[float, ...], pair: tuple[str, str], expected: str
+) -> None:
+    shares, deviations = np.array(percent, float), np.array(errors, float)
+    told = ratio(NAMES[: len(shares)], shares, deviations, pair, "no edge")
+    assert expected in told
+    assert "nan" not in told
+    assert "inf" not in told
 
 
 def test_shares_that_are_not_known_or_not_there_have_no_error() -> None:

@@ -6,19 +6,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from zeroloss.config import Setting
+from zeroloss.maps import DETECTED_SHARE
 from zeroloss.models import ModelPackage, ModelSession, ModelStore, Provider, load_package
 from zeroloss.models.answers import stands
 from zeroloss.models.manifest import Manifest, Output
-from zeroloss.models.parameters import check_given
+from zeroloss.models.parameters import CONDITIONS, check_given, settle
 from zeroloss.pipeline import Analysis, choose_analyses, mask_invalid
 from zeroloss.pipeline.answers import Handed, RunModels
 from zeroloss.recording.spectrum_files import (
+    Axis,
     SpectrumFile,
     SpectrumFileError,
     is_recording,
@@ -44,8 +47,7 @@ CHUNK = 512
 """Spectra between two steps of the progress bar."""
 MOST_IDENTIFIED = 4096
 """Pixels that are looked at to find the elements; of more, as many are taken evenly."""
-DETECT_SHARE = 0.01
-"""Of the pixels, in which an element must show (Annys et al., Sci. Rep. 13, 13724 (2023))."""
+NO_ANSWER = "no answer"
 
 
 class QuantifyError(ValueError):
@@ -81,13 +83,18 @@ class Quantified:
 
     def reasons(self, name: str) -> list[str]:
         """Of every pixel, in words, why a value of this output is missing; also where none is."""
+        return self._reasons(name, self.pixels, len(self.answered))
+
+    def reason_of_sum(self, name: str) -> str:
+        """The same of the sum of all pixels."""
+        return self._reasons(name, self.summed, 1)[0]
+
+    def _reasons(self, name: str, values: Mapping[str, Floats], n: int) -> list[str]:
         reason = self.output(name).reason
         if reason is None:
-            return ["no answer"] * len(self.answered)
+            return [NO_ANSWER] * n
         labels = self.output(reason).labels
-        return [
-            labels[int(code)] if np.isfinite(code) else "no answer" for code in self.pixels[reason]
-        ]
+        return [labels[int(code)] if np.isfinite(code) else NO_ANSWER for code in values[reason]]
 
 
 def find_package(wanted: str, folders: Sequence[Path]) -> ModelPackage:
@@ -105,20 +112,57 @@ def find_package(wanted: str, folders: Sequence[Path]) -> ModelPackage:
     return package
 
 
-def read(path: Path, low_loss: Path | None) -> SpectrumFile:
-    """The spectra of a file or a recorded run, with a low loss of another file beside."""
+def check_elements(
+    package: ModelPackage, elements: Sequence[str], given: Mapping[str, Setting]
+) -> None:
+    """`ParameterError` for elements, where any are named, or values that the package cannot take.
+
+    It needs no file.
+    """
+    check_given(package.manifest, {**given, **({SELECTION: tuple(elements)} if elements else {})})
+
+
+def check_microscope(
+    package: ModelPackage, file: SpectrumFile, given: Mapping[str, Setting]
+) -> None:
+    """`QuantifyError` where beam and angles, without which there are no answers, are not known."""
+    manifest = package.manifest
+    told = {name: getattr(file, name) for name in CONDITIONS}
+    settled = settle(manifest, given, told)
+    unknown = [
+        item.name
+        for item in manifest.parameters
+        if item.source in MICROSCOPE and np.isnan(settled.values[item.name])
+    ]
+    if not unknown:
+        return
+    silent = [name for name in unknown if told[name] is None]
+    if not silent:
+        raise QuantifyError(f"{file.path.name}: {'; '.join(settled.notes)}")
+    flags = " ".join(f"--{name.replace('_', '-')}" for name in silent)
+    raise QuantifyError(
+        f"{file.path.name} does not say {' and '.join(silent)}, without which no cross section "
+        f"is known: give {flags}"
+    )
+
+
+def read(path: Path, low_loss: Path | None, axis: Axis | None = None) -> SpectrumFile:
+    """The spectra of a file or a recorded run, with a low loss of another file beside.
+
+    `axis` is that of text with rows of counts.
+    """
     if low_loss is None:
-        return read_measurement(path)
+        return read_measurement(path, axis=axis)
     for item in (path, low_loss):
         if is_recording(item):
             raise SpectrumFileError(
                 f"{item.name}: a recording holds its low loss itself: give it without --low-loss"
             )
-    file = read_spectrum_file(path, low_loss, names=("core_loss", "low_loss"))
-    axis = EnergyAxis.of_range(file.ranges[1])
-    if not axis.offset_ev <= 0 <= axis.end_ev:
+    file = read_spectrum_file(path, low_loss, names=("core_loss", "low_loss"), axis=axis)
+    low = EnergyAxis.of_range(file.ranges[1])
+    if not low.offset_ev <= 0 <= low.end_ev:
         raise SpectrumFileError(
-            f"{low_loss.name}: {axis.offset_ev:g} to {axis.end_ev:g} eV holds no zero-loss peak: "
+            f"{low_loss.name}: {low.offset_ev:g} to {low.end_ev:g} eV holds no zero-loss peak: "
             "expected the low loss of the same pixels"
         )
     return file
@@ -166,10 +210,11 @@ class Quantifier:
         return min(self._file.pixels, MOST_IDENTIFIED)
 
     def find(self, identifying: ModelPackage, advance: Callable[[int], None]) -> Found:
-        """Elements that another model sees in the sum of all pixels or in 1 % of them.
+        """Elements that another model sees in the sum of all pixels or in at least 1 % of them.
 
         As many as can be quantified at once, the surest first; `advance` is told how many pixels
-        are done. Raises `QuantifyError` where that model gives no elements or finds none.
+        are done. The rule of Annys et al., Sci. Rep. 13, 13724 (2023). Raises `QuantifyError`
+        where that model gives no elements or finds none.
         """
         selection = self.manifest.takes.selection
         assert selection is not None
@@ -201,9 +246,9 @@ class Quantifier:
             with np.errstate(invalid="ignore"):
                 seen += (probability >= output.threshold).sum(axis=0)
             advance(len(part))
-        whole = _ask(models, analysis, self._sums(), [output.name])[output.name][0]
+        whole = _ask(models, analysis, self._sums, [output.name])[output.name][0]
         share, whole = seen / looked_at, np.nan_to_num(whole)
-        present = (whole >= output.threshold) | (share > DETECT_SHARE)
+        present = (whole >= output.threshold) | (share >= DETECTED_SHARE)
         surest = np.argsort(-(share + whole), kind="stable")
         names = [output.labels[index] for index in surest if present[index]]
         names = [name for name in names if name in selection.labels]
@@ -223,7 +268,7 @@ class Quantifier:
         """The model with these elements and values on the range that suits it.
 
         Raises `ParameterError` for elements or values that it does not take, `QuantifyError` where
-        it takes no range of the file, or beam and angles are not known.
+        it takes no range of the file.
         """
         said = dict(given) | {SELECTION: tuple(elements)}
         check_given(self.manifest, said)
@@ -232,17 +277,6 @@ class Quantifier:
         found = [item for item in self._analyses if item.session is self._session]
         if not found:
             raise QuantifyError(self._does_not_fit())
-        unknown = [
-            item.name
-            for item in self.manifest.parameters
-            if item.source in MICROSCOPE and np.isnan(found[0].parameters[item.name])
-        ]
-        if unknown:
-            flags = " ".join(f"--{name.replace('_', '-')}" for name in unknown)
-            raise QuantifyError(
-                f"{self._file.path.name} does not say {' and '.join(unknown)}, without which no "
-                f"cross section is known: give {flags}"
-            )
         return found[0]
 
     def mend_axis(
@@ -263,7 +297,7 @@ class Quantifier:
         if asked is None or asked.range != analysis.range:
             return None
         models = RunModels(self._file.path.name, looking)
-        seen = _ask(models, asked, self._sums(), EVIDENCE)
+        seen = _ask(models, asked, self._sums, EVIDENCE)
         edges = edges_in_range(identifying.manifest, seen)
         found = mended(analysis.range, [edge for name in elements for edge in edges.get(name, ())])
         if found is None:
@@ -281,7 +315,7 @@ class Quantifier:
         if CHI2 not in {item.name for item in analysis.outputs}:
             return float("nan")
         models = RunModels(self._file.path.name, self._analyses)
-        return float(_ask(models, analysis, self._sums(), [CHI2])[CHI2][0])
+        return float(_ask(models, analysis, self._sums, [CHI2])[CHI2][0])
 
     def run(self, analysis: Analysis, workers: int, advance: Callable[[int], None]) -> Quantified:
         """Every pixel, and the sum of them; `advance` is told how many are done.
@@ -305,20 +339,24 @@ class Quantifier:
             for done in pool.map(part, range(0, n, CHUNK)):
                 advance(done)
         summed = {item.name: np.empty((1, *item.shape), np.float32) for item in outputs}
-        _answer(models, analysis, self._sums(), into=summed, rows=slice(0, 1))
+        _answer(models, analysis, self._sums, into=summed, rows=slice(0, 1))
         return Quantified(self._start, analysis, values, summed, answered)
 
+    @cached_property
     def _sums(self) -> dict[str, Floats]:
         """Counts [1, channels] of each range, over the pixels that have counts in all of them."""
-        there = np.ones(self._file.pixels, np.bool_)
-        for array in self._counts.values():
-            there &= np.isfinite(array).any(axis=1)
-        return {
-            name: array[there].sum(axis=0, dtype=np.float64, keepdims=True).astype(np.float32)
-            if there.any()
-            else np.full((1, array.shape[1]), np.nan, np.float32)
-            for name, array in self._counts.items()
-        }
+        sums = {name: np.zeros((1, array.shape[1])) for name, array in self._counts.items()}
+        summed = 0
+        # In parts, so that a large file needs no second one beside it.
+        for first in range(0, self._file.pixels, CHUNK):
+            parts = {name: array[first : first + CHUNK] for name, array in self._counts.items()}
+            there = np.all([np.isfinite(part).any(axis=1) for part in parts.values()], axis=0)
+            summed += int(np.count_nonzero(there))
+            for name, part in parts.items():
+                sums[name] += part[there].sum(axis=0, dtype=np.float64)
+        if not summed:
+            return {name: np.full(item.shape, np.nan, np.float32) for name, item in sums.items()}
+        return {name: item.astype(np.float32) for name, item in sums.items()}
 
     def _does_not_fit(self) -> str:
         takes = self.manifest.takes

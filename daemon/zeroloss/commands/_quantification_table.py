@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +17,6 @@ from ._csv_rows import csv_rows, number
 from ._quantification import DENSITY, FRACTION, Quantified, QuantifyError
 
 Numbers = npt.NDArray[np.floating]
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """Atoms of one element over those of another, with one standard deviation."""
-
-    above: str
-    below: str
-    value: float
-    error: float
 
 
 def table(found: Quantified) -> Table:
@@ -100,18 +90,56 @@ def ratios_asked(texts: Sequence[str], elements: Sequence[str]) -> list[tuple[st
     return pairs
 
 
-def ratio(found: Quantified, above: str, below: str, spectrum: int | None = None) -> Ratio:
-    """Of one pixel, or of the sum; NaN where the model gave no value for one of the two."""
-    values = found.summed if spectrum is None else found.pixels
-    row = 0 if spectrum is None else spectrum
+def ratio_of_sum(found: Quantified, above: str, below: str) -> str:
+    """Atoms of one element over those of another in the sum of all pixels, in words."""
     error = found.output(FRACTION).uncertainty
     assert error is not None
-    shares = values[FRACTION][row].astype(np.float64)
-    variances = amount_variances(shares, values[error][row].astype(np.float64))
-    i, j = found.elements.index(above), found.elements.index(below)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = shares[i] / shares[j]
-    return Ratio(above, below, float(value), float(value * np.sqrt(variances[i] + variances[j])))
+    return ratio(
+        found.elements,
+        found.summed[FRACTION][0].astype(np.float64),
+        found.summed[error][0].astype(np.float64),
+        (above, below),
+        found.reason_of_sum(FRACTION),
+    )
+
+
+def ratio(
+    elements: Sequence[str], percent: Numbers, errors: Numbers, pair: tuple[str, str], why: str
+) -> str:
+    """The ratio of the amounts of a pair of elements with one standard deviation, in words.
+
+    `percent` and `errors` [elements] are their shares, `why` is the reason where one has no value.
+    Where nothing was found of one of the two, what its amount stays below with 2 standard
+    deviations bounds the ratio (E. C. Fieller, J. R. Stat. Soc. B 16, 175 (1954), of independent
+    amounts); there is no bound where the other amount is not above 2 of its own.
+    """
+    places = [elements.index(item) for item in pair]
+    shares = percent[places]
+    unknown = [item for item, share in zip(pair, shares, strict=True) if not np.isfinite(share)]
+    if unknown:
+        return f"not given: {' and '.join(unknown)}: {why}"
+    nothing = [item for item, share in zip(pair, shares, strict=True) if share <= 0]
+    if len(nothing) == 2:
+        return f"not given: neither {pair[0]} nor {pair[1]} was found"
+    variances = amount_variances(percent, errors)[places]
+    if not nothing:
+        value = shares[0] / shares[1]
+        error = value * np.sqrt(variances.sum())
+        return (
+            f"{_with_error(float(value), float(error))} (from the errors of the percentages, "
+            "amounts taken as independent)"
+        )
+    none = pair.index(nothing[0])
+    there = pair[1 - none]
+    most = 2 * errors[places[none]]
+    certain = 1 - 4 * variances[1 - none]
+    if not (np.isfinite(most) and most > 0):
+        return f"not given: no {nothing[0]} was found, and its error is not known"
+    if not certain > 0:
+        return f"not given: no {nothing[0]} was found, and {there} is not certain either"
+    bound = most / (shares[1 - none] * np.sqrt(certain))
+    told = f"below {bound:.2g}" if none == 0 else f"above {1 / bound:.2g}"
+    return f"{told} (2 standard deviations; no {nothing[0]} was found)"
 
 
 def amount_variances(percent: Numbers, errors: Numbers) -> npt.NDArray[np.float64]:

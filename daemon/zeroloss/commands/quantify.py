@@ -19,6 +19,8 @@ MAX_WORKERS = 64
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Flags: the spectra, the elements, the microscope, and where the answers go."""
+    from zeroloss.recording.spectrum_files import add_axis_flags
+
     from ._model_flags import add_condition_flags, add_model_flags
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -27,10 +29,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "and tell how much of each there is: atomic percent of the chosen elements, and with a\n"
         "low loss and the ratio of the exposures atoms per nm². Errors are one standard\n"
         "deviation; that of the cross sections themselves is not in them.\n\n"
-        "FILE is whatever RosettaSciIO reads (.dm3 .dm4 .hspy .msa ...), text with two columns,\n"
-        "or the folder of a recorded run. Core and low loss in two files are given as FILE and\n"
-        "--low-loss. Where there is a low loss, its zero-loss peak corrects the energy axis and\n"
-        "plural scattering is taken into the fit."
+        "FILE is whatever RosettaSciIO reads (.dm3 .dm4 .hspy .msa ...), text with two columns or\n"
+        "rows of counts, or the folder of a recorded run. Core and low loss in two files are\n"
+        "given as FILE and --low-loss. Where there is a low loss, its zero-loss peak corrects the\n"
+        "energy axis and plural scattering is taken into the fit."
     )
     parser.epilog = (
         "examples:\n"
@@ -48,8 +50,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=elements,
         default=(),
         metavar="auto|Ti,O",
-        help="which, at most as many as the model takes; auto (the default) asks the model that "
-        "identifies elements",
+        help="which, at most as many as the model takes; auto (the default) takes what the model "
+        "that identifies elements sees in the sum of the pixels or in at least 1 %% of them",
     )
     parser.add_argument("--low-loss", type=Path, metavar="FILE", help="low loss of the same pixels")
     parser.add_argument(
@@ -89,6 +91,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"threads that run the model (default: one per processor, at most {MAX_WORKERS})",
     )
+    add_axis_flags(parser)
     parser.add_argument("--csv", type=Path, metavar="OUT", help="write a line per pixel")
     parser.add_argument("--map", type=Path, metavar="OUT.hspy", help="write maps for HyperSpy")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
@@ -101,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
 
     from zeroloss.config import settings
     from zeroloss.models import ModelStore
+    from zeroloss.recording.spectrum_files import axis_given
 
     from ._model_flags import conditions_given, progress_bar, settings_of, with_conditions
     from ._quantification import (
@@ -109,23 +113,28 @@ def run(args: argparse.Namespace) -> int:
         FRACTION,
         Quantifier,
         QuantifyError,
+        check_elements,
+        check_microscope,
         find_package,
         read,
     )
-    from ._quantification_table import ratio, ratios_asked, table, write_csv, write_map
+    from ._quantification_table import ratio_of_sum, ratios_asked, table, write_csv, write_map
 
     conditions = conditions_given(args)
     if not 1 <= args.workers <= MAX_WORKERS:
         raise QuantifyError(f"--workers {args.workers}: expected 1 to {MAX_WORKERS}")
     _check_outs(args)
+    axis = axis_given(args)
     package = find_package(args.package, args.models)
     given = settings_of(package.name, settings(args.set))
     if args.exposure_ratio is not None:
         given[EXPOSURE_RATIO] = args.exposure_ratio
+    # What cannot be asked for is told before a large file is read.
+    check_elements(package, args.elements, given)
     if args.elements:
-        # What cannot be asked for is told before a large file is read.
         ratios_asked(args.ratio, args.elements)
-    file = with_conditions(read(args.file, args.low_loss), conditions)
+    file = with_conditions(read(args.file, args.low_loss, axis), conditions)
+    check_microscope(package, file, given)
     quantifier = Quantifier(file, package, args.models, args.provider)
     console = Console(highlight=False)
     for note in file.notes:
@@ -161,12 +170,8 @@ def run(args: argparse.Namespace) -> int:
     )
     console.print(table(answers))
     for above, below in pairs:
-        of_sum = ratio(answers, above, below)
-        console.print(
-            f"{above}/{below} of the sum: {of_sum.value:.4g} ± {of_sum.error:.2g} (from the errors "
-            "of the percentages, amounts taken as independent)",
-            soft_wrap=True,
-        )
+        told = ratio_of_sum(answers, above, below)
+        console.print(f"{above}/{below} of the sum: {told}", soft_wrap=True)
     if DENSITY in answers.pixels and not np.isfinite(answers.pixels[DENSITY]).any():
         reasons = ", ".join(sorted(set(answers.reasons(DENSITY))))
         console.print(f"note: no areal densities: {reasons}", style="yellow", markup=False)

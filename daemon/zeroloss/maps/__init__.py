@@ -6,10 +6,11 @@ from .answers import write_answers
 from .closing import Closing
 from .errors import MapFileError, MapSizeError
 from .hspy import write_hspy
-from .store import DEFAULT_MAX_BYTES, STORED_KINDS, MapStore, stored_layers
+from .store import DEFAULT_MAX_BYTES, DETECTED_SHARE, STORED_KINDS, MapStore, stored_layers
 
 __all__ = [
     "DEFAULT_MAX_BYTES",
+    "DETECTED_SHARE",
     "STORED_KINDS",
     "Closing",
     "MapFileError",
