@@ -15,7 +15,7 @@ from zeroloss.models.store import builtin_folder
 from zeroloss_export.evaluation.judged import judge_spectra
 from zeroloss_export.evaluation.measured import Predictor, predict, read_spectra, read_truth
 from zeroloss_export.evaluation.metrics import balanced_threshold, scores
-from zeroloss_export.evaluation.scans import pixel_shares, predict_scan, read_scan
+from zeroloss_export.evaluation.scans import PIXEL_SHARE, pixel_shares, predict_scan, read_scan
 from zeroloss_export.evaluation.session import session_predictor
 from zeroloss_export.networks.axis_check import AxisCheck
 from zeroloss_export.networks.convnext import ConvNext
@@ -307,7 +307,7 @@ def test_scans_hold_their_elements(
     threshold = embedded[1].output("probability").threshold
     assert threshold is not None
     shares = pixel_shares(probability, threshold)
-    assert {element for element, share in shares.items() if share > 0.01} == expected
+    assert {element for element, share in shares.items() if share >= PIXEL_SHARE} == expected
 
 
 def test_probabilities_do_not_depend_on_units_or_on_leading_empty_channels(

@@ -76,9 +76,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detect-share",
         type=float,
-        default=0.01,
         metavar="SHARE",
-        help="share of an image's pixels in which a detected element must show (default: 0.01)",
+        help="share of an image's pixels in which a detected element must show at least "
+        "(default: 0.01)",
     )
     add_axis_flags(parser)
 
@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from zeroloss.config import settings
+    from zeroloss.maps import DETECTED_SHARE
     from zeroloss.recording.spectrum_files import axis_given
 
     from ._identification import Identifier, IdentifyError, identify_files
@@ -107,6 +108,6 @@ def run(args: argparse.Namespace) -> int:
         evidence=args.evidence,
         axis=axis,
         mean=args.mean,
-        share=args.detect_share,
+        share=DETECTED_SHARE if args.detect_share is None else args.detect_share,
         console=Console(),
     )

@@ -13,7 +13,7 @@ from zeroloss_export.evaluation.measured import Predictor
 from zeroloss_export.physics.elements import ELEMENTS
 
 PIXEL_SHARE = 0.01
-"""An element is detected if it is present in more than this share of pixels (Annys et al.)."""
+"""An element is detected if it is present in at least this share of the pixels (Annys et al.)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def predict_scan(predictor: Predictor, scan: Scan, batch: int = 64) -> NDArray[n
 
 
 def pixel_shares(probability: NDArray[np.floating], threshold: float) -> dict[str, float]:
-    """Share of pixels above the threshold, for every element that reaches it anywhere."""
+    """Share of pixels at or above the threshold, for every element that reaches it anywhere."""
     shares = (probability >= threshold).mean(0)
     order = np.argsort(-shares)
     return {ELEMENTS[i]: float(shares[i]) for i in order if shares[i] > 0}
