@@ -72,9 +72,26 @@ def test_a_spectrum_in_one_line():
 def test_an_image_in_one_line():
     doubts = {"unlike training": (np.array([0.7, 0.1, 0.2, 0.1], np.float32), 0.5)}
     rows = [[0.99, 0, 0, 0], [0.9, 0, 0, 0.9], [0.9, 0, 0, 0], [0.1, 0, 0, 0]]
-    findings = findings_of_image(LABELS, 0.8, answer(*rows, doubts=doubts), 0.25)
+    findings = findings_of_image(LABELS, 0.8, answer(*rows, doubts=doubts), 0.25, {})
     assert findings.line == "O 0.93 in 75%, Yb 0.90 in 25%; unlike training in 25%"
-    assert findings_of_image(LABELS, 0.8, answer(*rows, doubts=doubts), 0.3).line == "O 0.93 in 75%"
+    fewer = findings_of_image(LABELS, 0.8, answer(*rows, doubts=doubts), 0.3, {})
+    assert fewer.line == "O 0.93 in 75%"
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        ([[0.9, 0.85, 0.3, 0]], "O 0.90 in 100%, Er 0.85 in 100% or Tm 0.30 in 0%"),
+        ([[0, 0.9, 0.05, 0]], "Er 0.90 in 100%"),
+        ([[0, 0.85, 0, 0], [0, 0.1, 0.9, 0]], "Tm 0.90 in 50% or Er 0.85 in 50%"),
+        ([[0.9, 0, 0, 0.85]], "O 0.90 in 100%, Yb 0.85 in 100%"),
+    ],
+)
+def test_neighbours_in_an_image_are_named_together(rows, line):
+    findings = findings_of_image(LABELS, 0.8, answer(*rows), 0.01, edges(N_EDGES))
+    assert findings.line == line
+    apart = findings_of_image(LABELS, 0.8, answer(*rows), 0.01, edges(M_EDGES))
+    assert " or " not in apart.line
 
 
 def test_only_edges_of_what_was_found_are_shown():

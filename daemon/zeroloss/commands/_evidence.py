@@ -70,7 +70,7 @@ def detected(
         if not p >= min(LEAST_ALTERNATIVE, threshold):
             continue
         before = groups[-1][-1] if groups else None
-        if before == index - 1 and _alike(edges, labels[index - 1], labels[index]):
+        if before == index - 1 and alike(edges, labels[index - 1], labels[index]):
             groups[-1].append(index)
         else:
             groups.append([index])
@@ -81,7 +81,8 @@ def detected(
     ]
 
 
-def _alike(edges: Mapping[str, list[Edge]], one: str, other: str) -> bool:
+def alike(edges: Mapping[str, list[Edge]], one: str, other: str) -> bool:
+    """Whether each edge in range of both lies within `AXIS_ERROR_EV` of one of the other's."""
     mine = [edge.expected_ev for edge in edges.get(one, ())]
     theirs = [edge.expected_ev for edge in edges.get(other, ())]
     return bool(mine and theirs) and all(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ._evidence import Edge, detected
+from ._evidence import LEAST_ALTERNATIVE, Edge, alike, detected
 
 SHOWN = 12
 """Elements named in one line."""
@@ -62,32 +62,56 @@ def findings_of_spectrum(
 
 
 def findings_of_image(
-    labels: Sequence[str], threshold: float, answer: Answer, share: float
+    labels: Sequence[str],
+    threshold: float,
+    answer: Answer,
+    share: float,
+    edges: Mapping[str, list[Edge]],
 ) -> Findings:
     """What reaches the threshold in at least `share` of the pixels, with the mean over those.
 
-    The rule of Annys et al., Sci. Rep. 13, 13724 (2023), with its 1 %.
+    The rule of Annys et al., Sci. Rep. 13, 13724 (2023), with its 1 %. ` or ` stands between
+    neighbours that `edges` (those of the mean over the pixels) cannot tell apart: two that are
+    found, or one and another that is not unlikely in its pixels.
     """
     with np.errstate(invalid="ignore"):
         present = answer.probability >= threshold
     fraction = present.mean(axis=0)
-    shown: list[tuple[float, str, tuple[str, float]]] = []
-    for index in np.flatnonzero(fraction >= share).tolist():
-        where = present[:, index]
-        p = float(answer.probability[where, index].mean())
-        text = f"{labels[index]} {p:.2f}"
+    # The pixels of a label: its own, or those of the neighbour that it may be instead of.
+    pixels = {index: present[:, index] for index in np.flatnonzero(fraction >= share).tolist()}
+    for index, where in list(pixels.items()):
+        for other in {index - 1, index + 1} & set(range(len(labels))) - set(pixels):
+            likely = answer.probability[where, other].mean() >= LEAST_ALTERNATIVE
+            if likely and alike(edges, labels[index], labels[other]):
+                pixels[other] = where
+    groups: list[list[int]] = []
+    for index in sorted(pixels):
+        before = groups[-1][-1] if groups else None
+        if before == index - 1 and alike(edges, labels[before], labels[index]):
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+
+    def mean(index: int) -> float:
+        return float(answer.probability[pixels[index], index].mean())
+
+    def text(index: int) -> str:
+        spread = ""
         if answer.spread is not None:
-            text += f" ± {float(answer.spread[where, index].mean()):.2f}"
-        text += f" in {fraction[index]:.0%}"
-        shown.append((float(fraction[index]) + p, text, (labels[index], p)))
-    shown.sort(key=lambda item: -item[0])
+            spread = f" ± {float(answer.spread[pixels[index], index].mean()):.2f}"
+        return f"{labels[index]} {mean(index):.2f}{spread} in {fraction[index]:.0%}"
+
+    for group in groups:
+        group.sort(key=lambda index: -(float(fraction[index]) + mean(index)))
+    groups.sort(key=lambda group: -(float(fraction[group[0]]) + mean(group[0])))
+    texts = [" or ".join(text(index) for index in group) for group in groups]
     doubts = [
         f"{name} in {doubtful:.0%}"
         for name, (values, limit) in answer.doubts.items()
         if (doubtful := float((values >= limit).mean())) >= share
     ]
-    line = "; ".join([_listed([text for _, text, _ in shown]), *doubts])
-    return Findings(line, [found for _, _, found in shown])
+    line = "; ".join([_listed(texts), *doubts])
+    return Findings(line, [(labels[index], mean(index)) for group in groups for index in group])
 
 
 def _listed(texts: Sequence[str]) -> str:

@@ -296,13 +296,12 @@ def identify_files(
                 answer = _answer(identifier, spectra, lambda n: progress.advance(task, n))
                 done += len(spectra.names)
                 single = len(spectra.names) == 1
-                looked_at = single or evidence or evidence_path is not None
-                edges = identifier.edges(spectra) if looked_at else {}
+                edges = identifier.edges(spectra)
                 about = (identifier.labels, identifier.threshold, answer)
                 findings = (
                     findings_of_spectrum(*about, edges)
                     if single
-                    else findings_of_image(*about, share)
+                    else findings_of_image(*about, share, edges)
                 )
                 proofs.append(Shown(spectra.title, findings.found, edges))
                 shown = findings.line
