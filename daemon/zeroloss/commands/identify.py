@@ -47,8 +47,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--evidence",
         action="store_true",
-        help="print the edges of what is detected, also for several spectra and for images (there "
-        "of the mean over the pixels); with one spectrum they are printed anyway",
+        help="print the edges of what is detected, also for several spectra or images; of one they "
+        "are printed anyway (of an image as its mean over the pixels shows them)",
     )
     parser.add_argument(
         "--evidence-csv", type=Path, metavar="OUT", help="write these edges here, a row each"
