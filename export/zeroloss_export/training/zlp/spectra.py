@@ -32,14 +32,15 @@ _NOISE_PIXELS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class LowLossSpectra:
-    """Low-loss spectra of one axis: ``counts`` [pixels, channels], NaN where not measured.
+    """Low-loss spectra of one dispersion: ``counts`` [pixels, channels], NaN where not measured.
 
-    ``condition`` [pixels] is the value of an instrument setting, 0 where none is an input.
+    ``condition`` [pixels] is the value of an instrument setting, 0 where none is an input;
+    ``offset_ev`` is that of all spectra or [pixels], as far as it tells where to look for the peak.
     """
 
     counts: Floats
     condition: Floats
-    offset_ev: float
+    offset_ev: float | Floats
     scale_ev: float
 
 
@@ -74,8 +75,9 @@ def read_low_loss(
 
     Of several ranges the one that holds 0 eV is taken; ``lines`` keeps the first rows of a scan.
     ``condition`` is the name of an instrument setting and ``values`` what it was for each path;
-    without, beam_kev and dwell_s are read from the files. Raises ValueError where no range holds
-    0 eV, the files differ in their energy axes, or a setting is unknown.
+    without, beam_kev and dwell_s are read from the files. Files may differ in their energy of
+    channel 0, since spectra are aligned on their peaks. Raises ValueError where no range holds
+    0 eV, the files differ in eV per channel or in channels, or a setting is unknown.
     """
     if values is not None and len(values) != len(paths):
         raise ValueError(
@@ -97,12 +99,12 @@ def read_low_loss(
             raise ValueError(
                 f"{path.name} has {other.counts.shape[1]} channels of {other.scale_ev:.4g} eV, "
                 f"{paths[0].name} {first.counts.shape[1]} of {first.scale_ev:.4g} eV: expected "
-                "one axis"
+                "the same of all"
             )
     return LowLossSpectra(
         np.concatenate([item.counts for item in read]),
         np.concatenate([item.condition for item in read]),
-        first.offset_ev,
+        np.concatenate([np.full(len(item.counts), item.offset_ev) for item in read]),
         first.scale_ev,
     )
 
@@ -145,7 +147,7 @@ def prepare(spectra: LowLossSpectra, clusters: int | None = None) -> Prepared:
     alive = without_dead_channels(spectra.counts)
     counts = torch.from_numpy(alive).float()
     pixels = len(counts)
-    offset = torch.full((pixels,), spectra.offset_ev)
+    offset = torch.from_numpy(np.broadcast_to(spectra.offset_ev, pixels).astype(np.float32))
     scale = torch.full((pixels,), spectra.scale_ev)
     peak = PeakFinder()(counts, offset, scale)
     floor = torch.nan_to_num(counts, nan=0.0).kthvalue(counts.shape[1] // 4 + 1, 1).values

@@ -96,6 +96,24 @@ def test_one_spectrum_stands_for_its_like(vacuum: LowLossScan) -> None:
     assert prepared.log_counts[0] < prepared.clusters[0].log_counts < prepared.log_counts[1]
 
 
+def test_files_of_other_offsets_are_each_looked_at_where_their_peak_is(tmp_path: Path) -> None:
+    # 512 channels of 0.1 eV: the peak of the second is beyond the search on the axis of the first.
+    coarse = replace(INSTRUMENT, scale_ev=0.1)
+    paths, parts = [tmp_path / "near.hspy", tmp_path / "far.hspy"], []
+    for seed, (path, offset_ev) in enumerate(zip(paths, (-2.0, -25.0), strict=True), start=1):
+        scan = vacuum_scan(seed, (3, 3), replace(coarse, offset_ev=offset_ev))
+        write_scan(path, scan)
+        parts.append(prepare(read_low_loss([path])))
+    read = read_low_loss(paths)
+    assert np.unique(read.offset_ev).tolist() == [-25.0, -2.0]
+    both = prepare(read, 1)
+    assert (both.used, both.pixels) == (18, 18)
+    # As far as both reach.
+    assert both.energy_ev[0] == pytest.approx(parts[0].energy_ev[0], abs=0.11)
+    assert both.energy_ev[-1] == pytest.approx(parts[1].energy_ev[-1], abs=0.11)
+    assert both.width_ev == pytest.approx(parts[0].width_ev, rel=0.05)
+
+
 def test_files_are_read_line_by_line_and_refused_in_one_sentence(tmp_path: Path) -> None:
     scan = vacuum_scan(1, (5, 4), INSTRUMENT)
     path = tmp_path / "vacuum.hspy"
@@ -118,7 +136,7 @@ def test_files_are_read_line_by_line_and_refused_in_one_sentence(tmp_path: Path)
         read_low_loss([path, path], condition="slit", values=[1.0])
     with pytest.raises(ValueError, match="does not tell slit"):
         read_low_loss([path], condition="slit")
-    with pytest.raises(ValueError, match="expected one axis"):
+    with pytest.raises(ValueError, match="expected the same of all"):
         read_low_loss([path, other])
     with pytest.raises(ValueError, match="no energy range holds the zero loss"):
         read_low_loss([core])
