@@ -62,13 +62,39 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="setting of the instrument as a further input; its value for every source, or "
         "beam_kev or dwell_s as the files tell it",
     )
-    parser.add_argument("--replicas", type=int, default=DEFAULT_REPLICAS)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--replicas",
+        type=int,
+        default=DEFAULT_REPLICAS,
+        metavar="N",
+        help="networks that are trained, whose spread is the error band "
+        f"(default {DEFAULT_REPLICAS})",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of everything drawn; the same gives the same package on the same machine (default 0)",
+    )
     expert = parser.add_argument_group("boundaries, eV above the zero-loss maximum")
     expert.add_argument("--ruling", type=float, help="up to where the zero loss rules")
     expert.add_argument("--gone", type=float, help="from where on it is gone")
-    expert.add_argument("--match", type=float, nargs=2, metavar=("FROM", "TO"))
-    expert.add_argument("--gap-range", type=float, nargs=2, metavar=("FROM", "TO"))
+    expert.add_argument(
+        "--match",
+        type=float,
+        nargs=2,
+        metavar=("FROM", "TO"),
+        help="where the peak is matched to a spectrum (default: found in the spectra)",
+    )
+    expert.add_argument(
+        "--gap-range",
+        type=float,
+        nargs=2,
+        metavar=("FROM", "TO"),
+        help="where a band gap is looked for (default: from the end of the matching window to where "
+        "the zero loss is gone)",
+    )
     expert.add_argument("--no-gap", action="store_true", help="no band-gap layers")
     parser.add_argument(
         "--peaks",

@@ -169,6 +169,9 @@ def test_what_cannot_be_simulated_is_one_sentence() -> None:
         Conditions(dose=-1)
     with pytest.raises(ValueError, match="expected a gain_noise of 0"):
         Conditions(gain_noise=0.7)
+    for much in (Conditions(dose=1e15), Conditions(gain=1e6), Conditions(exposure_ratio=1e-4)):
+        with pytest.raises(ValueError, match="at most 4294967295 counts in a channel, got"):
+            simulate("wedge", (2, 2), conditions=much)
 
 
 def test_the_command_writes_what_zeroloss_reads(

@@ -31,6 +31,7 @@ _BLOCK: Final = 64
 _STEPS: Final = 3
 _BEFORE_EDGE_EV: Final = 10.0
 _AFTER_EDGE_EV: Final = 25.0
+_MOST_COUNTS: Final = int(np.iinfo(np.uint32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,8 @@ def simulate(
     background, scattered by the very low loss of that pixel (Egerton, Electron Energy-Loss
     Spectroscopy in the Electron Microscope, 3rd ed. (2011), section 4.1), in Poisson counts. The
     same arguments give the same scan, and a drawn near-edge structure belongs to a material and
-    a seed, not to a pixel. Raises ValueError for an unknown name or a scan without pixels.
+    a seed, not to a pixel. Raises ValueError for an unknown name, a scan without pixels, or counts
+    that 32 bits do not hold.
     """
     if name not in SPECIMENS:
         raise ValueError(f"expected one of the specimens {', '.join(SPECIMENS)}, got {name!r}")
@@ -285,4 +287,11 @@ def _binned(values: torch.Tensor) -> torch.Tensor:
 def _counts(mean: NDArray[np.float32], given: Conditions, draw: Draw) -> NDArray[np.uint32]:
     electrons = draw.poisson(torch.from_numpy(mean).double() / given.gain)
     channel = 1 + given.gain_noise * draw.normal(mean.shape[-1]).double()
-    return (electrons * given.gain * channel).round().clamp(min=0).numpy().astype(np.uint32)
+    counts = (electrons * given.gain * channel).round().clamp(min=0).numpy()
+    if counts.max() > _MOST_COUNTS:
+        raise ValueError(
+            f"expected a dose and gain that give at most {_MOST_COUNTS} counts in a channel, got "
+            f"{counts.max():.3g} with a dose of {given.dose:g}, an exposure ratio of "
+            f"{given.exposure_ratio:g} and a gain of {given.gain:g}"
+        )
+    return counts.astype(np.uint32)
