@@ -92,8 +92,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=float,
         nargs=2,
         metavar=("FROM", "TO"),
-        help="where a band gap is looked for (default: from the end of the matching window to where "
-        "the zero loss is gone)",
+        help="where a band gap is looked for (default: from the end of the matching window to "
+        "where the zero loss is gone)",
     )
     expert.add_argument("--no-gap", action="store_true", help="no band-gap layers")
     parser.add_argument(
