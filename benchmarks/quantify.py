@@ -277,7 +277,7 @@ def speed(quantifier: Quantifier, spectra: int, threads: int) -> None:
 
     wall, cpu = rate(counts, None)
     print(f"{'one axis, no low loss':<36}{wall:>10.0f}{cpu:>32.0f}   wanted {WANTED_RATE} or more")
-    few = counts[: max(threads * 4, spectra // 20)]
+    few = counts[: threads * 4 * quantifier.session.smallest_bucket]
     peak = 1e6 * np.exp(-0.5 * ((np.arange(CHANNELS) - 50) / 1.0) ** 2)
     peak += 2e4 * np.exp(-0.5 * ((np.arange(CHANNELS) - 100) / 20) ** 2)
     low = rng.poisson(peak, (len(few), CHANNELS)).astype(np.float32)

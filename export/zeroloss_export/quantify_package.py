@@ -33,7 +33,7 @@ from zeroloss_export.onnx_graph import OPSET, trace
 from zeroloss_export.physics.elements import ELEMENTS
 from zeroloss_export.physics.table import GosTable
 
-BUCKETS: Final = Buckets(cpu=128, gpu=(128, 512))
+BUCKETS: Final = Buckets(cpu=256, gpu=(256, 1024))
 _ERROR_LIMIT: Final = 0.02
 """In units of the value, or of its error where that is more."""
 _DESCRIPTION: Final = (
