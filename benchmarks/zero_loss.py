@@ -69,7 +69,7 @@ Floats = NDArray[np.float64]
 
 THREADS: Final = 2
 CHANNELS: Final = 1024
-CALLS: Final = 8
+CALLS: Final = 24
 """Calls of each thread in one timing."""
 SPECTRA: Final = 512
 BAND: Final = (0.65, 0.72)
