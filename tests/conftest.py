@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -11,3 +12,9 @@ from hypothesis import settings
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("local", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_configure() -> None:
+    """Ctrl-C as it is in a terminal: a shell has what it runs in the background ignore it, and so
+    would every process that a test starts and interrupts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
