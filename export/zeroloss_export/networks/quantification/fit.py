@@ -64,10 +64,8 @@ def fit(counts: Tensor, prepared: Prepared) -> Fitted:
         seen, use / torch.maximum(model, _FLOOR * size.clamp(min=1.0)), prepared
     )
     solution = nonnegative(tableau, first)
-    there = prepared.columns.abs().sum(2) > 0.0
-    freedom = (use > 0.0).double().sum(1) - (solution.passive * there.transpose(0, 1).double()).sum(
-        0
-    )
+    there = (prepared.columns.abs().sum(2) > 0.0).double().transpose(0, 1)
+    freedom = (use > 0.0).double().sum(1) - (solution.passive * there).sum(0)
     gain = (solution.rest / freedom.clamp(min=1.0)).clamp(min=0.0)
     length = length[laws:]
     amount = (solution.value[laws:] / length).float()
