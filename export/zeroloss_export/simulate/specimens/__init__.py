@@ -7,6 +7,7 @@ from zeroloss_export.simulate.specimens.scan import (
     Conditions,
     EnergyRange,
     SpecimenScan,
+    pure_spectra,
     simulate,
 )
 from zeroloss_export.simulate.specimens.shapes import SPECIMENS, Design
@@ -17,6 +18,7 @@ __all__ = [
     "Design",
     "EnergyRange",
     "SpecimenScan",
+    "pure_spectra",
     "simulate",
     "write_specimen",
 ]

@@ -186,6 +186,25 @@ def simulate(
     )
 
 
+def pure_spectra(
+    materials: tuple[Material, ...],
+    scatterings: float,
+    core: EnergyRange,
+    conditions: Conditions | None = None,
+    seed: int = 1,
+) -> Floats:
+    """Expected core-loss counts [material, channel] of each material, ``scatterings`` t/lambda
+    thick."""
+    given = conditions or Conditions()
+    scope = given.beam_kev, given.convergence_mrad, given.collection_mrad
+    depth = scatterings * np.diag([item.mean_free_path_nm(*scope) for item in materials])
+    times = scatterings * np.eye(len(materials))
+    low = EnergyRange(0.0, core.scale_ev, 1)
+    still = np.zeros((1, len(materials)))
+    mean, _ = _means(materials, depth[:, None], times[:, None], still, core, low, given, seed)
+    return np.asarray(mean[0], np.float64)
+
+
 def _depth(
     design: Design,
     shape: tuple[int, int],
