@@ -63,7 +63,7 @@ from zeroloss_export.simulate.low_loss import (
     vacuum_scan,
 )
 from zeroloss_export.training.zlp.spectra import LowLossSpectra, prepare
-from zeroloss_export.training.zlp.training import TrainedZeroLoss, train_zero_loss
+from zeroloss_export.training.zlp.training import TrainedZeroLoss, band, train_zero_loss
 
 Floats = NDArray[np.float64]
 
@@ -228,7 +228,7 @@ def measure_beam(replicas: int) -> None:
     for kev in sorted((*TRAINED_KEV, *OTHER_KEV)):
         logs = trained.ensemble.curves(energy, strength, kev)
         logs -= np.log(np.exp(logs[:, table.match]).mean(1, keepdims=True))
-        low, _, high = np.percentile(logs[:, tail], [16, 50, 84], axis=0, method="weibull")
+        low, _, high = band(logs[:, tail])
         truth = true_zero_loss(vacuum_scan(int(kev), (4, 4), usual.at_beam(kev)), table)[1].mean(0)
         truth = (truth / truth[table.match].mean()).log().double().numpy()[tail]
         half_widths[kev] = float(np.median(0.5 * (high - low)))

@@ -34,20 +34,19 @@ def export_graph(
 
     Its forward takes the inputs of every package, then ``parameters``, and gives ``outputs``.
     """
-    axis = (torch.tensor([100.0, 200.0]), torch.tensor([1.0, 2.0]))
-    example = (torch.ones(2, 64), *axis, *(torch.ones(2) for _ in parameters))
+    example = _example(parameters)
     batch = torch.export.Dim("batch")
     # Where small sizes would be a case of their own the exporter traces everything again; the graph
     # is the same and takes two channels too.
     channel = torch.export.Dim("channel", min=16)
-    shapes = ({0: batch, 1: channel}, *({0: batch} for _ in example[1:]))
+    shapes = ({0: batch, 1: channel}, *({0: batch} for _ in range(len(example) - 1)))
     with _quietly():
         program = torch.onnx.export(
             module.eval(),
-            example,
+            tuple(example.values()),
             dynamo=True,
             opset_version=OPSET,
-            input_names=[*INPUT_NAMES, *parameters],
+            input_names=list(example),
             output_names=list(outputs),
             dynamic_shapes=shapes,
             optimize=False,
@@ -66,12 +65,17 @@ def trace_graph(
     parameters: Sequence[str] = (),
 ) -> None:
     """As ``export_graph``, by running the module once: see ``trace``."""
-    axis = (torch.tensor([100.0, 200.0]), torch.tensor([1.0, 2.0]))
-    example = (torch.ones(2, 64), *axis, *(torch.ones(2) for _ in parameters))
-    names = [*INPUT_NAMES, *parameters]
-    sizes = {name: {0: "batch"} for name in names}
+    example = _example(parameters)
+    sizes = {name: {0: "batch"} for name in example}
     sizes[INPUT_NAMES[0]][1] = "channel"
-    trace(module, path, dict(zip(names, example, strict=True)), outputs, sizes)
+    trace(module, path, example, outputs, sizes)
+
+
+def _example(parameters: Sequence[str]) -> dict[str, Tensor]:
+    """Inputs of a package for two spectra of 64 channels."""
+    axis = (torch.tensor([100.0, 200.0]), torch.tensor([1.0, 2.0]))
+    values = (torch.ones(2, 64), *axis, *(torch.ones(2) for _ in parameters))
+    return dict(zip([*INPUT_NAMES, *parameters], values, strict=True))
 
 
 def trace(

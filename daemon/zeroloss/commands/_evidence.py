@@ -65,20 +65,27 @@ def detected(
     count as detected where that of any of them being there, 1 - (1 - p)(1 - q), reaches the
     threshold.
     """
-    groups: list[list[int]] = []
-    for index, p in enumerate(probability):
-        if not p >= min(LEAST_ALTERNATIVE, threshold):
-            continue
-        before = groups[-1][-1] if groups else None
-        if before == index - 1 and alike(edges, labels[index - 1], labels[index]):
-            groups[-1].append(index)
-        else:
-            groups.append([index])
+    likely = np.flatnonzero(probability >= min(LEAST_ALTERNATIVE, threshold)).tolist()
+    groups = neighbours(likely, labels, edges)
     sure = [(1 - float(np.prod(1 - probability[group])), group) for group in groups]
     sure.sort(key=lambda pair: -pair[0])
     return [
         sorted(group, key=lambda index: -probability[index]) for p, group in sure if p >= threshold
     ]
+
+
+def neighbours(
+    indices: Sequence[int], labels: Sequence[str], edges: Mapping[str, list[Edge]]
+) -> list[list[int]]:
+    """Rising indices of labels, those that follow one another and are alike in one list."""
+    groups: list[list[int]] = []
+    for index in indices:
+        before = groups[-1][-1] if groups else None
+        if before == index - 1 and alike(edges, labels[index - 1], labels[index]):
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups
 
 
 def alike(edges: Mapping[str, list[Edge]], one: str, other: str) -> bool:

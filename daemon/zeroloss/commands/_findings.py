@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ._evidence import LEAST_ALTERNATIVE, Edge, alike, detected
+from ._evidence import LEAST_ALTERNATIVE, Edge, alike, detected, neighbours
 
 SHOWN = 12
 """Elements named in one line."""
@@ -84,13 +84,7 @@ def findings_of_image(
             likely = answer.probability[where, other].mean() >= LEAST_ALTERNATIVE
             if likely and alike(edges, labels[index], labels[other]):
                 pixels[other] = where
-    groups: list[list[int]] = []
-    for index in sorted(pixels):
-        before = groups[-1][-1] if groups else None
-        if before == index - 1 and alike(edges, labels[before], labels[index]):
-            groups[-1].append(index)
-        else:
-            groups.append([index])
+    groups = neighbours(sorted(pixels), labels, edges)
 
     def mean(index: int) -> float:
         return float(answer.probability[pixels[index], index].mean())

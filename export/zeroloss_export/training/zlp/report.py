@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .points import FIRST_WIDTHS
-from .training import TrainedZeroLoss
+from .training import TrainedZeroLoss, band
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,12 +75,6 @@ def write_report(folder: Path, trained: TrainedZeroLoss) -> Path:
     return path
 
 
-def _percentiles(logs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Logarithms [replica, energy] to 16, 50 and 84 % [3, energy], as the table holds them."""
-    ranked: NDArray[np.float64] = np.percentile(logs, [16.0, 50.0, 84.0], axis=0, method="weibull")
-    return np.exp(ranked)
-
-
 def _fit(axes: Axes, trained: TrainedZeroLoss) -> None:
     energy = trained.spectra.energy_ev
     first = FIRST_WIDTHS * trained.spectra.width_ev
@@ -90,7 +83,7 @@ def _fit(axes: Axes, trained: TrainedZeroLoss) -> None:
         colour = f"C{index}"
         axes.plot(energy, np.maximum(cluster.counts, 1e-3), color=colour, lw=0.7)
         logs = trained.ensemble.curves(energy[shown], cluster.log_counts, cluster.condition)
-        low, middle, high = _percentiles(logs)
+        low, middle, high = np.exp(band(logs))
         axes.plot(energy[shown], middle, color=colour, ls="--")
         axes.fill_between(energy[shown], low, high, color=colour, alpha=0.3, lw=0)
     axes.axvspan(*trained.table.match_ev, color="0.9")
@@ -111,7 +104,7 @@ def _band(axes: Axes, trained: TrainedZeroLoss) -> None:
     for index, (cluster, item) in enumerate(zip(spectra.clusters, trained.regions, strict=True)):
         shown = (energy > FIRST_WIDTHS * spectra.width_ev) & (energy < item.gone_ev)
         logs = trained.ensemble.curves(energy[shown], cluster.log_counts, cluster.condition)
-        low, middle, high = _percentiles(logs)
+        low, middle, high = np.exp(band(logs))
         colour = f"C{index}"
         axes.fill_between(
             energy[shown], low / middle - 1, high / middle - 1, color=colour, alpha=0.3

@@ -217,9 +217,7 @@ def tabulate(
         for node in nodes:
             logs = ensemble.curves(energy, float(node), float(setting))
             logs -= np.log(np.exp(logs[:, window]).mean(1, keepdims=True))
-            # Of n replicas: one more, or the truth, then falls between 16 and 84 % in 68 % of all
-            # cases; the usual way of interpolating makes it 0.68 (n - 1) / (n + 1).
-            curves.append(np.percentile(logs, [16.0, 50.0, 84.0], axis=0, method="weibull"))
+            curves.append(band(logs))
             whole.append(logs[chosen])
     rng = np.random.default_rng(seed)
     boundaries = rng.uniform(match_ev[1], outer_ev, len(chosen))
@@ -240,6 +238,14 @@ def tabulate(
         boundaries_ev=torch.from_numpy(boundaries).float(),
         setting=_setting(ensemble, condition, settings),
     )
+
+
+def band(logs: Floats) -> Floats:
+    """Curves [replica, energy] to 16, 50 and 84 % of them, [3, energy]."""
+    # Of n replicas: one more, or the truth, then falls between 16 and 84 % in 68 % of all cases;
+    # the usual way of interpolating makes it 0.68 (n - 1) / (n + 1).
+    ranked: Floats = np.percentile(logs, [16.0, 50.0, 84.0], axis=0, method="weibull")
+    return ranked
 
 
 def _settings(ensemble: Ensemble) -> Floats:
