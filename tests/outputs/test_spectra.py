@@ -53,6 +53,8 @@ def test_the_sum_of_a_region(publisher: Publisher, connect: Connect, slow: SlowR
     expected = np.arange(10, 15).sum() + 5.0 * np.arange(64)
     np.testing.assert_array_equal(answer.arrays["raw/core"], expected)
     assert answer.infos[0].axis_ev == (100.0, 1.0)
+    # Its answer comes after everything before was counted.
+    client.gaps()
     assert metric(publisher, "replies_total", kind="spectra") == 1
     assert metric(publisher, "stage_seconds_count", stage="spectra") == 1
 
