@@ -244,7 +244,7 @@ def test_the_demo_finds_what_was_put_in(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "found and put in agree" in out
     assert out.count("yes") == 5
-    (run,) = (tmp_path / "recordings").iterdir()
+    (run,) = (tmp_path / "recordings").glob("*/")
     ledger = json.loads((run / "closed.json").read_text())["ledger"]
     assert ledger["processed"] == ledger["announced"] == 192
     assert (run / "maps.hspy").exists()

@@ -244,7 +244,7 @@ def test_a_copy_of_an_unfinished_recording_is_not_a_second_run(
             "half of the map",
         )
     recordings = config.recording.recordings
-    (folder,) = recordings.iterdir()
+    (folder,) = recordings.glob("*/")
     shutil.copytree(folder, recordings / f"{folder.name}-copy")
     with running_daemon(config) as running:
         assert len(running.daemon.open_runs()) == 1

@@ -67,7 +67,7 @@ def stream(
 
 
 def final_maps(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, object]]:
-    (run,) = (folder / "recordings").iterdir()
+    (run,) = (folder / "recordings").glob("*/")
     poll_until(lambda: (run / "closed.json").exists(), "the run to be closed")
     return hspy_layers(run / "maps.hspy"), json.loads((run / "closed.json").read_text())
 

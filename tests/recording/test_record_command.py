@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -122,6 +123,7 @@ def test_an_interrupted_recording_goes_on_and_its_ledger_with_it(
     recording.send(start, *(make_block(start, index) for index in range(4)))
     poll_until(lambda: messages_in(tmp_path) == 5, "everything to be recorded")
     recording.process.kill()
+    recording.process.wait()
     again = Recording(tmp_path)
     try:
         again.send(start, *(make_block(start, index) for index in range(4, 6)))
@@ -133,14 +135,32 @@ def test_an_interrupted_recording_goes_on_and_its_ledger_with_it(
     assert f"announced {6 * BLOCK} = recorded {6 * BLOCK} + missing 0" in output
 
 
-def test_what_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_one_sentence_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder", "utf-8")
-    recording = Recording(tmp_path / "file")
-    try:
-        recording.send(make_start())
-        code, _, errors = recording.finish()
-    finally:
-        recording.close()
+    code, errors = refused(tmp_path / "file")
     assert code == 2
-    assert "zeroloss record: cannot record to" in errors
-    assert "Traceback" not in errors
+    assert errors.startswith("zeroloss record: cannot record to")
+    assert errors.count("\n") == 1
+
+
+def test_a_folder_that_another_recorder_holds_is_refused(
+    tmp_path: Path, recording: Recording
+) -> None:
+    code, errors = refused(tmp_path)
+    assert code == 2
+    assert errors.startswith(f"zeroloss record: the recordings folder {tmp_path} is held by ")
+    assert f"process {recording.process.pid} on {socket.gethostname()}" in errors
+    assert "--recordings" in errors
+    assert errors.count("\n") == 1
+    # The first is not disturbed.
+    recording.send(*make_stream(make_start(), 5))
+    assert recording.finish()[0] == 0
+
+
+def refused(folder: Path) -> tuple[int, str]:
+    """Exit code and stderr of a recorder that does not get as far as its source."""
+    command = [sys.executable, "-m", "zeroloss.cli", "record", "--source", "tcp://127.0.0.1:0"]
+    ended = subprocess.run(
+        [*command, "--recordings", str(folder)], capture_output=True, text=True, timeout=60
+    )
+    return ended.returncode, ended.stderr

@@ -32,7 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Record a spectrum stream as it is received, without any model or map.\n"
         "`zeroloss replay` plays the recording into a daemon later.\n"
         "Exit code: 0 when every announced spectrum was recorded, 1 when some are missing or the\n"
-        "run was not ended well, 2 when nothing could be recorded, 130 after Ctrl-C."
+        "run was not ended well, 2 when nothing could be recorded, also because another process\n"
+        "records into the same folder, 130 after Ctrl-C."
     )
     parser.epilog = (
         "examples:\n"
@@ -53,13 +54,15 @@ def run(args: argparse.Namespace) -> int:
     from rich.live import Live
 
     from zeroloss.config import load_config
+    from zeroloss.recording import FolderLock, prepare_folder
     from zeroloss.sources import NativeSource
 
     from ._stream_recorder import StreamRecorder
 
     config = load_config(args)
+    where = config.recording.recordings
     recorder = StreamRecorder(
-        config.recording.recordings,
+        where,
         segment_bytes=config.recording.segment_mb << 20,
         fsync_s=config.recording.fsync_s,
     )
@@ -67,14 +70,20 @@ def run(args: argparse.Namespace) -> int:
     stop = Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with NativeSource(
-        config.stream.source,
-        kind=config.stream.kind,
-        bind=not config.stream.connect,
-        sole_consumer=config.stream.sole_consumer,
-        allow_remote=config.stream.allow_remote,
-    ) as source:
-        where = config.recording.recordings
+    # The folder comes first: a source that is connected to deals its frames out at once.
+    prepare_folder(where)
+    with (
+        FolderLock(where) as lock,
+        NativeSource(
+            config.stream.source,
+            kind=config.stream.kind,
+            bind=not config.stream.connect,
+            sole_consumer=config.stream.sole_consumer,
+            allow_remote=config.stream.allow_remote,
+        ) as source,
+    ):
+        if lock.fault is not None:
+            console.print(f"note: {lock.fault}", style="yellow", markup=False)
         console.print(f"recording spectra from {source.endpoint} into {where}; Ctrl-C stops")
         try:
             # Without a terminal the last state would be left behind, without an end of line.

@@ -92,7 +92,13 @@ class Daemon:
             raise
 
     def start(self) -> None:
-        """Load and warm the models, recover interrupted runs, begin to publish."""
+        """Load and warm the models, recover interrupted runs, begin to publish.
+
+        Raises `FolderHeldError` when another process records into the recordings folder, and the
+        typed error of a model in `use` that cannot run.
+        """
+        if self.config.recording.record:
+            self._intake.claim()
         self._library.load()
         self.publisher.start()
         self._executor.start()
@@ -147,6 +153,7 @@ class Daemon:
                     run.recorder.close()
                 except RecordingError as error:
                     log.error("run %s: %s", run.name, error)
+        self._intake.close()
         self.publisher.close()
         self.http.close()
 

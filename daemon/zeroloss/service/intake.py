@@ -14,6 +14,8 @@ from zeroloss.models import InferenceError, ModelSession
 from zeroloss.outputs import Metrics
 from zeroloss.pipeline import Analysis, Batcher, Run, Work, choose_analyses
 from zeroloss.recording import (
+    FolderHeldError,
+    FolderLock,
     Location,
     RecordedRun,
     Recorder,
@@ -63,6 +65,7 @@ class Intake:
         self._retired: dict[bytes, Run] = {}
         self._refused: Counter[str] = Counter()
         self._held: list[Work] = []
+        self._lock: FolderLock | None = None
         metrics.recording("recording" if config.recording.record else "off")
 
     @property
@@ -106,6 +109,23 @@ class Intake:
     def open_runs(self) -> list[Run]:
         """The runs that are fed; safe on any thread."""
         return list(self.runs.values())
+
+    def claim(self) -> None:
+        """Hold the recordings folder against other writers; `FolderHeldError` where one holds it.
+
+        A folder that cannot be written is told, and tried again when a run is to be recorded.
+        """
+        try:
+            self._hold()
+        except FolderHeldError:
+            raise
+        except RecordingError as error:
+            self._recording_failed(error)
+
+    def close(self) -> None:
+        """Let others have the recordings folder; every recorder must be closed."""
+        if self._lock is not None:
+            self._lock.release()
 
     def recover(self, stop: Event) -> None:
         """Open every run whose recording was never finished; its spectra wait in the recording.
@@ -276,6 +296,7 @@ class Intake:
         if not config.record:
             return None
         try:
+            self._hold()
             recorder = Recorder(
                 config.recordings,
                 start,
@@ -288,6 +309,13 @@ class Intake:
         self.recording_fault = None
         self._metrics.recording("recording")
         return recorder
+
+    def _hold(self) -> None:
+        if self._lock is not None:
+            return
+        self._lock = FolderLock(self._config.recording.recordings)
+        if self._lock.fault is not None:
+            log.warning("%s", self._lock.fault)
 
     def _record(self, run: Run, received: Received) -> Location | None:
         if run.recorder is None or not run.recording:
