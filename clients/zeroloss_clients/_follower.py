@@ -207,7 +207,9 @@ class Follower:
     def _open(self, message: MapOpen, *, fetched: bool = False) -> LiveRun | None:
         known = self.runs.get(message.run)
         if known is not None and known.fits(message):
-            if known.opened.daemon != message.daemon:
+            # By another daemon, or once more by this one: spectra have come after its close.
+            if known.opened.daemon != message.daemon or known.opened.seq < message.seq:
+                self._closes.pop(message.run, None)
                 known.restart(message)
             return known
         try:
@@ -320,6 +322,11 @@ class Follower:
             sync.first_seq = None
             self._requester.ask("snapshot", run.run, 0)
             sync.unseen = -1
+            return
+        if page.opened.seq != run.opened.seq:
+            # Of the map as it was closed, before it was opened once more.
+            self._sync = None
+            self._want(run.run)
             return
         if sync.first_seq is None:
             sync.first_seq = page.seq

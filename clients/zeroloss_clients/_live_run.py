@@ -385,7 +385,10 @@ class LiveRun:
     # -- what the follower writes -------------------------------------------------------------
 
     def restart(self, opened: MapOpen) -> None:
-        """The same run goes on under a restarted daemon, which numbers its messages afresh."""
+        """The same run is opened again, by a restarted daemon or after its close.
+
+        Numbers of messages may begin afresh.
+        """
         with self._lock:
             self.opened = opened
             self._stamp[:] = -1

@@ -33,6 +33,16 @@ def filled(run):
     return int((run.coverage == Coverage.DONE).sum())
 
 
+def until_close(events):
+    """The events up to the next close."""
+    out = []
+    for event in events:
+        out.append(event)
+        if event.kind == "close":
+            return out
+    raise AssertionError(f"no close: {[event.kind for event in out]}")
+
+
 def assert_equal_maps(run, source):
     for key in run.outputs:
         np.testing.assert_array_equal(run.layer(key), source.store.layer(key))
@@ -213,6 +223,37 @@ def test_a_restarted_daemon_goes_on_with_the_same_run():
         wait_until(lambda: run.closed is not None)
         assert_equal_maps(run, again)
         assert maps.run is run
+
+
+@pytest.mark.parametrize("missed", [False, True])
+def test_a_run_that_goes_on_after_its_close_is_live_again(missed):
+    start = make_run_start(SHAPE)
+    source = MappedRun(start)
+    with publisher() as publishing, follow(publishing) as maps:
+        events = maps.events(timeout=10)
+        publishing.open(source)
+        source.fill(0, 150, 0.3)
+        source.close()
+        run = maps.wait_for_run(10)
+        assert until_close(events)[0].kind == "open"
+        again = MappedRun(start)
+        again.fill(0, 150, 0.3)
+        seq = publishing.seq
+        if missed:
+            # The new opening goes by unheard, and is learnt from the snapshot.
+            maps._follower._subscriber.unsubscribe(b"")
+        publishing.open(again)
+        wait_until(lambda: publishing.seq >= seq + 2)
+        if missed:
+            maps._follower._subscriber.subscribe(b"")
+        wait_until(lambda: run.closed is None)
+        again.fill(150, PIXELS, 0.8)
+        again.close()
+        wait_until(lambda: run.closed is not None)
+        assert_equal_maps(run, again)
+        assert run.ledger.processed == PIXELS
+        assert maps.run is run
+        assert {event.kind for event in until_close(events)} == {"update", "close"}
 
 
 def test_a_restarted_daemon_without_the_run_leaves_the_maps_as_they_were():

@@ -5,6 +5,7 @@ What should have become of a run is worked out from its recording: the blocks as
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import pytest
 
 from support.daemons import (
     RunningDaemon,
+    hspy_layers,
     make_config,
     poll_until,
     running_daemon,
@@ -24,10 +26,11 @@ from support.daemons import (
 from support.streams import counts_at, make_blocks, make_end, make_start
 from zeroloss.models import ModelSession, load_package
 from zeroloss.pipeline import Run
-from zeroloss.recording import RecordedRun
+from zeroloss.recording import RecordedRun, find_runs
 from zeroloss.scan import Coverage, ScanGeometry
 from zeroloss.service import Finished
 from zeroloss.wire import ExitStatus, RunStart, ScanPlan
+from zeroloss_clients import LiveMaps
 from zeroloss_clients.microscope.faults import FaultPlan, SourceAbortedError
 from zeroloss_clients.microscope.readout import Readout
 from zeroloss_clients.microscope.report import SenderState, SendReport
@@ -253,7 +256,20 @@ def test_a_copy_of_an_unfinished_recording_is_not_a_second_run(
         assert len(running.finished) == 1
 
 
-def test_what_comes_after_the_end_is_counted_and_harms_nothing(
+def wait_closed(running: RunningDaemon) -> None:
+    """Until no map is being closed: what comes meanwhile is late."""
+    poll_until(lambda: not running.daemon._closing, "the run to be closed")
+
+
+def late_blocks(running: RunningDaemon) -> float:
+    return running.daemon.metrics.late_blocks.collect()[0].samples[0].value
+
+
+def metric(running: RunningDaemon, name: str) -> float | None:
+    return running.daemon.metrics.registry.get_sample_value(f"zeroloss_{name}")
+
+
+def test_what_was_there_already_is_late_after_the_end_and_harms_nothing(
     tmp_path: Path, models: Path, session: ModelSession
 ) -> None:
     start = make_start(PLANS[0], expected=SPECTRA)
@@ -263,13 +279,104 @@ def test_what_comes_after_the_end_is_counted_and_harms_nothing(
         # Without the last block, so that the map is closed with a hole.
         running.send(start, *blocks[:-1], end)
         finished = running.wait_finished()
-        running.send(start, *blocks, end)
-        late = running.daemon.metrics.late_blocks
-        poll_until(lambda: late.collect()[0].samples[0].value == len(blocks), "the late blocks")
+        wait_closed(running)
+        of_another_schema = replace(blocks[-1], schema=bytes(8))
+        running.send(start, *blocks[:-1], of_another_schema, end)
+        poll_until(lambda: late_blocks(running) == len(blocks), "the late blocks")
         check_against_recording(finished, session)
         assert len(running.finished) == 1
         assert running.health()["status"] == "ok"
         assert running.health()["runs"] == []
+
+
+@pytest.mark.parametrize("plan", [PLANS[1], PLANS[3], PLANS[4]], ids=lambda plan: plan.pattern)
+def test_a_closed_run_goes_on_when_missing_spectra_come_after_all(
+    tmp_path: Path, models: Path, session: ModelSession, plan: ScanPlan
+) -> None:
+    start = make_start(plan, expected=SPECTRA)
+    listed = plan.pattern == "list"
+    blocks = [
+        replace(block, pixels=LISTED[block.first : block.first + block.n] if listed else None)
+        for block in make_blocks(start, SPECTRA)
+    ]
+    config = make_config(tmp_path, models)
+    with (
+        running_daemon(config) as running,
+        LiveMaps(
+            running.daemon.publisher.maps_endpoint, running.daemon.publisher.requests_endpoint
+        ) as maps,
+    ):
+        running.send(start, blocks[0], *blocks[2:4], *blocks[5:], make_end(start, SPECTRA))
+        finished = running.wait_finished()
+        check_against_recording(finished, session)
+        assert finished.folder is not None
+        assert finished.run.totals().missed == 32
+        live = maps.wait_for_close(30)
+        for count, block in enumerate((blocks[4], blocks[1]), 2):
+            wait_closed(running)
+            running.send(block)
+            again = running.wait_finished(count)
+            check_against_recording(again, session)
+            assert again.folder == finished.folder
+            assert again.run.totals().missed == 16 * (3 - count)
+        note = json.loads((finished.folder / "closed.json").read_text())
+        assert note["ledger"]["processed"] == SPECTRA
+        layers = hspy_layers(finished.folder / "maps.hspy")
+        coverage = layers["coverage"]
+        np.testing.assert_array_equal(coverage.ravel(), again.run.store.coverage().ravel())
+        poll_until(
+            lambda: live.closed is not None and live.ledger.processed == SPECTRA, "the last close"
+        )
+        assert maps.run is live
+        np.testing.assert_array_equal(
+            live.layer("tiny/probability"), again.run.store.layer("tiny/probability")
+        )
+        np.testing.assert_array_equal(live.coverage, again.run.store.coverage())
+        assert metric(running, "spectra_received_total") == SPECTRA
+        assert metric(running, "spectra_processed_total") == SPECTRA
+        assert metric(running, "spectra_lost_total") == 32
+        assert late_blocks(running) == 0
+    # What was recorded is the whole run, also for a new daemon.
+    (recorded,) = find_runs(config.recording.recordings)
+    assert sum(block.n for _, block in recorded.blocks()) == SPECTRA
+
+
+def test_a_source_that_comes_back_after_the_close_fills_the_holes(
+    tmp_path: Path, models: Path, session: ModelSession
+) -> None:
+    start = make_start(PLANS[0], expected=SPECTRA)
+    with running_daemon(make_config(tmp_path, models)) as running:
+        blocks = list(make_blocks(start, SPECTRA))
+        running.send(start, *blocks[1:3], blocks[4], make_end(start, SPECTRA))
+        closed = running.wait_finished()
+        assert closed.run.totals().missed == 48
+        assert closed.run.end is not None
+        assert not closed.run.given_up
+        report = send(running, start, None, repair=True)
+        assert report.complete, report
+        poll_until(
+            lambda: running.finished[-1].run.totals().processed == SPECTRA, "the run to close again"
+        )
+        check_against_recording(running.finished[-1], session)
+
+
+@pytest.mark.parametrize("kept", ["nowhere", "moved away"])
+def test_without_its_recording_a_closed_run_stays_closed(
+    tmp_path: Path, models: Path, kept: str
+) -> None:
+    start = make_start(PLANS[0], expected=SPECTRA)
+    blocks = list(make_blocks(start, SPECTRA))
+    config = make_config(tmp_path, models, recording={"record": kept != "nowhere"})
+    with running_daemon(config) as running:
+        running.send(start, *blocks[:-1], make_end(start, SPECTRA))
+        finished = running.wait_finished()
+        wait_closed(running)
+        if finished.folder is not None:
+            finished.folder.rename(tmp_path / "archive")
+        running.send(blocks[-1])
+        poll_until(lambda: late_blocks(running) == 1, "the late block")
+        assert len(running.finished) == 1
+        assert finished.run.totals().missed == 16
 
 
 def test_passes_are_summed_over_a_restart(

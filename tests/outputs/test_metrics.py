@@ -45,6 +45,36 @@ def test_gauges_are_sums_over_the_open_runs() -> None:
     assert value(metrics, "spectra_received_total") == 7 + 20
 
 
+def test_a_run_that_goes_on_after_its_close_is_not_counted_twice() -> None:
+    metrics = Metrics()
+    metrics.close_ledger(
+        FIRST,
+        LedgerTotals(
+            announced=10,
+            processed=6,
+            missed=3,
+            rejected={"nan": 1},
+            duplicates=2,
+            masked_channels=5,
+        ),
+    )
+    metrics.ledger(FIRST, LedgerTotals(announced=10, pending=8, missed=2, masked_channels=5))
+    assert value(metrics, "runs_open") == 1
+    assert value(metrics, "spectra_received_total") == 8
+    assert value(metrics, "spectra_processed_total") == 6
+    assert value(metrics, "spectra_lost_total") == 3
+    last = LedgerTotals(
+        announced=10, processed=8, missed=1, rejected={"nan": 1}, duplicates=3, masked_channels=7
+    )
+    metrics.close_ledger(FIRST, last)
+    assert value(metrics, "spectra_received_total") == 9
+    assert value(metrics, "spectra_processed_total") == 8
+    assert value(metrics, "spectra_rejected_total", reason="nan") == 1
+    assert value(metrics, "spectra_duplicate_total") == 3
+    assert value(metrics, "channels_masked_total") == 7
+    assert value(metrics, "spectra_lost_total") == 3
+
+
 def test_two_daemons_in_one_process_do_not_meet() -> None:
     one, other = Metrics(), Metrics()
     one.recording_bytes.inc(5)

@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram
 
 from zeroloss.wire import LedgerTotals, PackageInfo
 
+REMEMBERED_RUNS = 1024
+"""Closed runs that may go on without being counted twice."""
 RECORDING_STATES = ("off", "recording", "failed")
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 60)
 _SPECTRA = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -24,6 +26,8 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         self._lock = Lock()
         self._ledgers: dict[bytes, LedgerTotals] = {}
+        # The most that was counted of a run: one that goes on later has a new ledger.
+        self._counted: dict[bytes, dict[str, int]] = {}
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"zeroloss_{name}", text, labels, registry=registry)
@@ -97,24 +101,28 @@ class Metrics:
         )
 
     def ledger(self, run: bytes, totals: LedgerTotals) -> None:
-        """Count what changed in the ledger of a run since it was last told."""
+        """Count what is more in the ledger of a run than was ever told of it."""
         with self._lock:
-            before = self._ledgers.get(run, LedgerTotals())
             self._ledgers[run] = totals
-            self._received.inc(_came(totals) - _came(before))
-            self._processed.inc(totals.processed - before.processed)
+            counted = self._counted.pop(run, {})
+            self._counted[run] = counted
+            _count(self._received, counted, "received", _came(totals))
+            _count(self._processed, counted, "processed", totals.processed)
             for reason, count in totals.rejected.items():
-                self._rejected.labels(reason).inc(count - before.rejected.get(reason, 0))
-            self._duplicates.inc(totals.duplicates - before.duplicates)
-            self._masked.inc(totals.masked_channels - before.masked_channels)
+                _count(self._rejected.labels(reason), counted, f"rejected: {reason}", count)
+            _count(self._duplicates, counted, "duplicates", totals.duplicates)
+            _count(self._masked, counted, "masked", totals.masked_channels)
             self._sum_up()
 
     def close_ledger(self, run: bytes, totals: LedgerTotals) -> None:
-        """As `ledger`, for the last time: what is missing now is lost."""
+        """As `ledger`, and what is missing now is lost; the run may go on later."""
         self.ledger(run, totals)
         with self._lock:
             del self._ledgers[run]
-            self._lost.inc(totals.missed)
+            _count(self._lost, self._counted[run], "lost", totals.missed)
+            closed = [key for key in self._counted if key not in self._ledgers]
+            for key in closed[:-REMEMBERED_RUNS]:
+                del self._counted[key]
             self._sum_up()
 
     def _sum_up(self) -> None:
@@ -166,3 +174,11 @@ class Metrics:
 
 def _came(totals: LedgerTotals) -> int:
     return totals.processed + totals.pending + sum(totals.rejected.values())
+
+
+def _count(counter: Counter, counted: dict[str, int], what: str, value: int) -> None:
+    """Add what `value` is above the highest that was counted before."""
+    before = counted.get(what, 0)
+    if value > before:
+        counter.inc(value - before)
+        counted[what] = value

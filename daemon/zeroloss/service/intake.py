@@ -28,13 +28,13 @@ from zeroloss.sources import Received
 from zeroloss.wire import Heartbeat, Message, RunEnd, RunStart, SpectraBlock, WireError, decode
 
 from .closing import is_closed, reopen
+from .past import PastRun, PastRuns
 
 log = logging.getLogger(__name__)
 
 MAX_OPEN_RUNS = 8
 """From so many open runs on, the one that was silent for longest is given up for a new one."""
 MOST_OPEN_RUNS = 2 * MAX_OPEN_RUNS
-REMEMBERED_RUNS = 1024
 
 
 class Intake:
@@ -60,8 +60,7 @@ class Intake:
         self._batcher = batcher
         self._metrics = metrics
         self._on_open = on_open
-        # Runs that are over, and whether they may go on when their source comes back.
-        self._past: dict[bytes, bool] = {}
+        self._past = PastRuns()
         self._retired: dict[bytes, Run] = {}
         self._refused: Counter[str] = Counter()
         self._held: list[Work] = []
@@ -100,6 +99,8 @@ class Intake:
             self._start(message, received)
             return
         run = self.runs.get(message.run) if message.run else None
+        if run is None and isinstance(message, SpectraBlock):
+            run = self._resume(message)
         if run is None or not isinstance(message, SpectraBlock | Heartbeat | RunEnd):
             self._foreign(message)
             return
@@ -164,29 +165,44 @@ class Intake:
         self._retired[run.start.run] = self.runs.pop(run.start.run)
 
     def forget(self, run: Run) -> None:
-        """The retired run is closed; it goes on only if it had no end of its own."""
+        """The retired run is closed, until something comes that has it go on."""
         del self._retired[run.start.run]
-        self._remember(run.start.run, again=run.given_up and run.folder is not None)
-
-    def _remember(self, run: bytes, *, again: bool) -> None:
-        self._past[run] = again
-        while len(self._past) > REMEMBERED_RUNS:
-            del self._past[next(iter(self._past))]
+        self._past.add(PastRun.closed(run))
 
     def _start(self, start: RunStart, received: Received) -> None:
         run = self.runs.get(start.run)
         if run is not None:
             run.heard()
             return
-        if start.run in self._retired or not self._past.get(start.run, True):
+        past = self._past.get(start.run)
+        if start.run in self._retired or (past is not None and not past.given_up):
             return
-        opened = self._open(start)
-        if opened is None:
-            return
-        self._past.pop(start.run, None)
-        if opened.folder is not None:
-            self._read_back(opened, opened.folder)
-        self._record(opened, received)
+        opened = self._open_with_past(start)
+        if opened is not None:
+            self._record(opened, received)
+
+    def _resume(self, block: SpectraBlock) -> Run | None:
+        """The closed run of this block, opened again where the block fills one of its holes."""
+        past = self._past.get(block.run)
+        if past is None or not past.lacks(block):
+            return None
+        run = self._open_with_past(past.start)
+        if run is not None:
+            log.info("run %s goes on: spectra come that it was closed without", run.name)
+        return run
+
+    def _open_with_past(self, start: RunStart) -> Run | None:
+        """A run with all that was recorded of it earlier."""
+        run = self._open(start)
+        if run is None:
+            return None
+        past = self._past.pop(start.run)
+        if run.folder is None and past is not None:
+            # No more can be recorded, but what is there can be read.
+            run.folder = past.folder
+        if run.folder is not None:
+            self._read_back(run, run.folder)
+        return run
 
     def _open(self, start: RunStart) -> Run | None:
         if len(self.runs) >= MOST_OPEN_RUNS:
@@ -195,7 +211,7 @@ class Intake:
         try:
             run = self._new_run(start)
         except (AxisError, MemoryError) as error:
-            self._remember(start.run, again=False)
+            self._past.add(PastRun(start))
             log.error("run %s is refused: %s", start.run[:4].hex(), error)
             return None
         run.recorder = self._recorder(start)
