@@ -30,6 +30,8 @@ from zeroloss_export.simulate.spectra import LabelledSpectra
 from zeroloss_export.training.trainer import read_checkpoint
 
 ANSWERS: Final = ("probability", "spread", "unlike")
+AXIS_ERROR: Final = "axis_error_ev"
+"""Of ensembles that check the axis, between ANSWERS and EVIDENCE."""
 EVIDENCE: Final = ("edge_onset_ev", "edge_snr", "edge_expected_ev")
 _LARGEST_ONSET_GAP_EV: Final = 0.01
 _SAME_ONSETS: Final = 0.999
@@ -114,14 +116,15 @@ def largest_difference(
     Absolute for probabilities, relative to values above 1 for the evidence. ValueError where a
     value is not finite, or more than one onset in a thousand is another.
     """
-    run = onnx_runner(path, (*ANSWERS, *EVIDENCE))
+    names = _names(graph.ensemble)
+    run = onnx_runner(path, names)
     worst = 0.0
     for batch in check_batches((spectra.counts, spectra.offset_ev, spectra.scale_ev), buckets):
         expected, got = graph(*batch), run(*batch)
         size = " x ".join(str(item) for item in batch[0].shape)
         if not all(bool(torch.isfinite(item).all()) for item in got):
             raise ValueError(f"the exported graph gives NaN for {size} counts")
-        onset, snr = len(ANSWERS), len(ANSWERS) + 1
+        onset, snr = (names.index(name) for name in EVIDENCE[:2])
         same = (expected[onset] - got[onset]).abs() <= _LARGEST_ONSET_GAP_EV
         if float(same.float().mean()) < _SAME_ONSETS:
             raise ValueError(f"the exported graph finds other onsets in {size} counts")
@@ -165,7 +168,7 @@ def write_package(
     buckets = buckets or Buckets()
     content, described = verified_graph(
         graph,
-        (*ANSWERS, *EVIDENCE),
+        _names(ensemble),
         lambda path: largest_difference(graph, path, spectra, buckets),
         finish=halve_weights,
     )
@@ -177,14 +180,16 @@ def write_package(
             "Which of the elements Be to Bi have a core-loss edge in the spectrum: calibrated "
             "probability (of the mean logit less what the members disagree by) of an ensemble of "
             "networks trained on simulated spectra only, and its spread; whether the spectrum is "
-            "unlike anything trained on; and for every edge where the counts rise and how far "
-            "above the noise. Weights are stored as float16, arithmetic is float32."
+            "unlike anything trained on; "
+            + ("by how much the energy axis is too high, which is taken off; " if check else "")
+            + "and for every edge where the counts rise and how far above the noise. Weights are "
+            "stored as float16, arithmetic is float32."
         ),
         graph=described,
         when_named=when_named,
         takes=Takes(modality="eels", window_ev=ensemble.window_ev),
         buckets=buckets,
-        outputs=_outputs(threshold),
+        outputs=_outputs(threshold, checked=check is not None),
         trained=trained_today(
             data=data + (f"; axis checked by {check}" if check else ""),
             spectra=different_spectra([*members, *([check] if check else [])]),
@@ -196,7 +201,11 @@ def write_package(
     return manifest
 
 
-def _outputs(threshold: float) -> tuple[Output, ...]:
+def _names(ensemble: Ensemble) -> tuple[str, ...]:
+    return (*ANSWERS, *((AXIS_ERROR,) if ensemble.check is not None else ()), *EVIDENCE)
+
+
+def _outputs(threshold: float, checked: bool) -> tuple[Output, ...]:
     elements = {"shape": (len(ELEMENTS),), "labels": ELEMENTS}
     edges = {"kind": "spectrum", "shape": (len(edge_labels()),), "labels": edge_labels()}
     onset, snr, expected = EVIDENCE
@@ -216,6 +225,7 @@ def _outputs(threshold: float) -> tuple[Output, ...]:
             labels=(UNLIKE_LABEL,),
             threshold=UNLIKE_THRESHOLD,
         ),
+        *((Output(name=AXIS_ERROR, kind="scalar", unit="eV"),) if checked else ()),
         Output(name=onset, unit="eV", **edges),
         Output(name=snr, **edges),
         Output(name=expected, unit="eV", **edges),

@@ -24,6 +24,7 @@ from zeroloss_export.networks.mixer import Mixer
 from zeroloss_export.onnx_graph import onnx_runner
 from zeroloss_export.package import (
     ANSWERS,
+    AXIS_ERROR,
     EVIDENCE,
     Member,
     different_spectra,
@@ -107,7 +108,7 @@ def test_a_written_package_keeps_the_contract(written: tuple[Path, Manifest]) ->
     assert read.trained.metrics == {"simulated_f1": 0.1235}
     assert read.trained.data == "a test; axis checked by convnext_axis seed 5, 7 spectra"
     assert read.trained.spectra == 7
-    assert [item.name for item in read.outputs] == [*ANSWERS, *EVIDENCE]
+    assert [item.name for item in read.outputs] == [*ANSWERS, AXIS_ERROR, *EVIDENCE]
     assert [item.name for item in read.outputs if item.kind == "spectrum"] == list(EVIDENCE)
 
 
@@ -203,7 +204,7 @@ def test_the_graph_gives_what_torch_gives(
     with torch.no_grad():
         for expected, got in zip(ensemble(*inputs), predictor(*inputs), strict=True):
             torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
-        evidence = ElementGraph(ensemble)(*inputs)[len(ANSWERS) :]
+        evidence = ElementGraph(ensemble)(*inputs)[-len(EVIDENCE) :]
     runner = onnx_runner(written[0] / "model.onnx", EVIDENCE)
     for expected, got in zip(evidence, runner(*inputs), strict=True):
         torch.testing.assert_close(got, expected)
@@ -234,7 +235,7 @@ def test_the_fast_package_is_one_member_and_runs_only_where_it_is_named() -> Non
     manifest = load_package(builtin_folder() / "elements_fast").manifest
     assert len(manifest.trained.members) == 1
     assert manifest.when_named
-    assert [item.name for item in manifest.outputs] == [*ANSWERS, *EVIDENCE]
+    assert [item.name for item in manifest.outputs] == [*ANSWERS, AXIS_ERROR, *EVIDENCE]
 
 
 def test_the_embedded_network_identifies_simulated_spectra(

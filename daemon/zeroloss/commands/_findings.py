@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from ._evidence import LEAST_ALTERNATIVE, Edge, alike, detected, neighbours
 
+LEAST_AXIS_ERROR_EV = 2.0
+"""That is told: of less, chemical shifts are as likely a reason."""
 SHOWN = 12
 """Elements named in one line."""
 
@@ -21,12 +23,28 @@ class Answer:
     """Probability and spread [n, labels] of n spectra; spread is None where the model has none.
 
     `doubts` are the further probabilities of the model by label, each [n], with their threshold:
-    that a spectrum is unlike its training, for instance.
+    that a spectrum is unlike its training, for instance. `axis_error_ev` [n] is by how much the
+    model finds the energies too high; None where it does not look.
     """
 
     probability: Floats
     spread: Floats | None
     doubts: Mapping[str, tuple[Floats, float]] = field(default_factory=dict)
+    axis_error_ev: Floats | None = None
+
+    @property
+    def axis_note(self) -> str | None:
+        """What to tell of the error of the axis; None where it is small."""
+        if self.axis_error_ev is None:
+            return None
+        error = float(np.median(self.axis_error_ev))
+        if abs(error) < LEAST_AXIS_ERROR_EV:
+            return None
+        where = "high" if error > 0 else "low"
+        return (
+            f"energies seem {abs(error):.1f} eV too {where}; elements were looked for on an axis "
+            "without this error"
+        )
 
 
 @dataclass(frozen=True, slots=True)

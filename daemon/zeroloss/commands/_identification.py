@@ -51,6 +51,8 @@ from ._model_flags import progress_bar, settings_of
 
 Floats = npt.NDArray[np.float32]
 
+AXIS_ERROR = "axis_error_ev"
+"""Output of a package that tells by how much the energies are too high."""
 CHUNK = 256
 """Spectra between two steps of the progress bar."""
 
@@ -110,6 +112,8 @@ class Identifier:
             for item in found[1:]
             if len(item.labels) == 1 and item.threshold is not None
         ]
+        names = {item.name for item in package.manifest.outputs}
+        self._axis_error = AXIS_ERROR if AXIS_ERROR in names else None
         self._evidence = gives_evidence(package.manifest)
         self._session = ModelSession(package, provider)
 
@@ -138,13 +142,15 @@ class Identifier:
 
     def run(self, spectra: Spectra, first: int, stop: int) -> Answer:
         """The answer for the spectra [first, stop)."""
-        wanted = [name for name in (self._output, self._spread) if name is not None]
+        optional = (self._output, self._spread, self._axis_error)
+        wanted = [name for name in optional if name is not None]
         wanted += [item.name for item, _ in self._doubts]
         outputs = self._run(spectra, spectra.counts[first:stop], wanted)
         return Answer(
             outputs[self._output],
             None if self._spread is None else outputs[self._spread],
             {item.labels[0]: (outputs[item.name][:, 0], limit) for item, limit in self._doubts},
+            None if self._axis_error is None else outputs[self._axis_error],
         )
 
     def edges(self, spectra: Spectra) -> dict[str, list[Edge]]:
@@ -294,6 +300,8 @@ def identify_files(
                         _write(rows, spectra.names, unknown)
                     continue
                 answer = _answer(identifier, spectra, lambda n: progress.advance(task, n))
+                if answer.axis_note is not None:
+                    notes.append(f"{spectra.title}: {answer.axis_note}")
                 done += len(spectra.names)
                 single = len(spectra.names) == 1
                 edges = identifier.edges(spectra)
@@ -335,6 +343,7 @@ def _answer(identifier: Identifier, spectra: Spectra, advance: Callable[[int], N
         answers.append(identifier.run(spectra, first, stop))
         advance(stop - first)
     spreads = [item.spread for item in answers if item.spread is not None]
+    errors = [item.axis_error_ev for item in answers if item.axis_error_ev is not None]
     return Answer(
         np.concatenate([item.probability for item in answers]),
         np.concatenate(spreads) if spreads else None,
@@ -342,6 +351,7 @@ def _answer(identifier: Identifier, spectra: Spectra, advance: Callable[[int], N
             name: (np.concatenate([item.doubts[name][0] for item in answers]), limit)
             for name, (_, limit) in answers[0].doubts.items()
         },
+        np.concatenate(errors) if errors else None,
     )
 
 

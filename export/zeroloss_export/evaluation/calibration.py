@@ -29,7 +29,7 @@ def fit_margin(check: nn.Module, spectra: LabelledSpectra, share: float) -> floa
     for at in range(0, len(spectra.counts), _AT_ONCE):
         part = slice(at, at + _AT_ONCE)
         inputs = (spectra.counts[part], spectra.offset_ev[part], spectra.scale_ev[part])
-        parts.append(check(grid(*inputs))[:, 0])
+        parts.append(check(grid(*inputs))[:, 2])
     shown = spectra.present.sum(1) > 0
     return float(torch.quantile(torch.cat(parts)[shown], 1 - share))
 
@@ -45,7 +45,7 @@ def fit_joining(ensemble: Ensemble, spectra: LabelledSpectra) -> Joining:
     for at in range(0, len(spectra.counts), _AT_ONCE):
         part = slice(at, at + _AT_ONCE)
         inputs = (spectra.counts[part], spectra.offset_ev[part], spectra.scale_ev[part])
-        logits, unlike = ensemble.opinions(*inputs)
+        logits, unlike, _ = ensemble.opinions(*inputs)
         alike.append(1 - unlike)
         joined.append(ensemble.joining.joined(logits))
     logit, passed = torch.cat(joined).double(), torch.cat(alike).double()

@@ -1,4 +1,4 @@
-"""A network that only says whether a spectrum can lie on the axis it comes with."""
+"""A network that says whether a spectrum can lie on its axis, and by how much that is off."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from zeroloss_export.measured_range import measured_ends
 from zeroloss_export.networks.convnext import ConvNext
 from zeroloss_export.networks.grid import FEATURES, LIMIT, EnergyGrid, local_mean
 
 SLOPE_FEATURES: Final = FEATURES + 2
 _HALF_BINS: Final = 8
+ERROR_EV: Final = 4.0
+MOST_SHIFT_EV: Final = 12.0
+MOST_STRETCH: Final = 0.06
+"""Little more than what usual axes are off by, and than what is simulated."""
 
 
 class SlopeGrid(EnergyGrid):
@@ -39,12 +44,36 @@ class SlopeGrid(EnergyGrid):
 
 
 class AxisCheck(ConvNext):
-    """Features [batch, SLOPE_FEATURES, bin] to one logit [batch, 1]: the axis is wrong.
+    """Features [batch, SLOPE_FEATURES, bin] to [batch, 3]. A short ConvNeXt.
 
-    Or the spectrum is nothing trained on in another way. A short ConvNeXt.
+    0 and 1: by how much the axis is too high at the first and at the last measured channel, in
+    units of ERROR_EV. 2: logit that the axis is wrong beyond such errors, or that the spectrum is
+    nothing trained on in another way.
     """
 
     grid = SlopeGrid
 
     def __init__(self) -> None:
         super().__init__(depths=(1, 1, 2), labels=1, features=SLOPE_FEATURES)
+        self.axis_error = nn.Linear(self.head.in_features, 2)
+        nn.init.zeros_(self.axis_error.weight)
+        nn.init.zeros_(self.axis_error.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        seen = self.read(features)
+        return torch.cat([self.axis_error(seen), self.head(seen)], 1)
+
+
+def mended_axis(
+    counts: Tensor, offset_ev: Tensor, scale_ev: Tensor, error_ev: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The axis without an error [batch, 2] at its first and last measured channel.
+
+    The error is cut at MOST_SHIFT_EV in the middle and at MOST_STRETCH of the dispersion.
+    """
+    first, last = measured_ends(counts)
+    stretch = (error_ev[:, 1] - error_ev[:, 0]) / (last - first).clamp(min=1.0)
+    most = MOST_STRETCH * scale_ev.abs()
+    stretch = torch.minimum(torch.maximum(stretch, -most), most)
+    shift = error_ev.mean(1).clamp(-MOST_SHIFT_EV, MOST_SHIFT_EV)
+    return offset_ev - shift + stretch * (first + last) / 2, scale_ev - stretch

@@ -63,10 +63,14 @@ class ConvNext(nn.Module):
         self.gelu = nn.GELU()
 
     def forward(self, features: Tensor) -> Tensor:
-        x = self.patch(self.gelu(self.stem(features))).transpose(1, 2) + self.position
-        x = self.gelu(self.squeeze(self.norm(self.stages(x)))).flatten(1)
-        logits: Tensor = self.head(self.dropout(x))
+        logits: Tensor = self.head(self.read(features))
         return logits
+
+    def read(self, features: Tensor) -> Tensor:
+        """What heads see [batch, value]."""
+        x = self.patch(self.gelu(self.stem(features))).transpose(1, 2) + self.position
+        seen: Tensor = self.dropout(self.gelu(self.squeeze(self.norm(self.stages(x)))).flatten(1))
+        return seen
 
 
 class _Halve(nn.Module):

@@ -9,9 +9,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from zeroloss_export.networks.axis_check import SlopeGrid
+from zeroloss_export.networks.axis_check import ERROR_EV, MOST_SHIFT_EV, mended_axis
 from zeroloss_export.networks.evidence import EdgeEvidence
-from zeroloss_export.networks.grid import FEATURES, EnergyGrid, grid_of
+from zeroloss_export.networks.grid import grid_of
 from zeroloss_export.networks.unlike import SpectrumGates
 from zeroloss_export.physics.elements import ELEMENTS
 
@@ -56,8 +56,9 @@ class Ensemble(nn.Module):
     with the last one how likely the spectrum is nothing that they were trained on, and their mean
     counts; ``check`` (`AxisCheck`) gives one logit for that alone, of which
     sigmoid(6 (logit - ``margin``)) is taken; and 1 where `SpectrumGates` lets nothing pass.
-    Members may see different energy bins; those that see the same ones share them. Raises
-    ValueError without members.
+    The members see the spectrum on the axis that is left when what the check takes for its error
+    is taken off. They may see different energy bins; those that see the same ones share them.
+    Raises ValueError without members.
     """
 
     def __init__(
@@ -70,14 +71,13 @@ class Ensemble(nn.Module):
         super().__init__()
         if not members:
             raise ValueError("expected at least one member, got none")
-        wanted = [grid_of(network) for network in (*members, *([check] if check else []))]
-        if SlopeGrid in wanted:  # it holds what EnergyGrid gives, and costs little more
-            wanted = [SlopeGrid if kind is EnergyGrid else kind for kind in wanted]
+        wanted = [grid_of(network) for network in members]
         kinds = list(dict.fromkeys(wanted))
         self.grids = nn.ModuleList(kind() for kind in kinds)
-        self.grid_of_network = [kinds.index(kind) for kind in wanted]
+        self.grid_of_member = [kinds.index(kind) for kind in wanted]
         self.members = nn.ModuleList(members)
         self.check = check
+        self.check_grid = grid_of(check)() if check else None
         self.margin = margin
         self.gates = SpectrumGates(self.window_ev)
         self.joining = joining or Joining()
@@ -90,29 +90,36 @@ class Ensemble(nn.Module):
 
     def opinions(
         self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Logits of every member [member, batch, 80], and unlike [batch, 1]."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits of every member [member, batch, 80], unlike [batch, 1] and the error of the axis
+
+        in the middle of the measured range that was taken off [batch].
+        """
+        axis_error_ev = torch.zeros_like(offset_ev)
+        unlike: Tensor = self.gates(counts, offset_ev, scale_ev).float()[:, None]
+        if self.check is not None and self.check_grid is not None:
+            checked = self.check(self.check_grid(counts, offset_ev, scale_ev))
+            sharp = CHECK_SHARPNESS * (checked[:, 2:] - self.margin)
+            unlike = torch.maximum(unlike, torch.sigmoid(sharp))
+            error = ERROR_EV * checked[:, :2]
+            axis_error_ev = error.mean(1).clamp(-MOST_SHIFT_EV, MOST_SHIFT_EV)
+            offset_ev, scale_ev = mended_axis(counts, offset_ev, scale_ev, error)
         features = [grid(counts, offset_ev, scale_ev) for grid in self.grids]
-        seen = [features[place] for place in self.grid_of_network]
         logits = torch.stack(
             [
-                member(item if grid_of(member) is not EnergyGrid else item[:, :FEATURES])
-                for member, item in zip(self.members, seen, strict=False)
+                member(features[place])
+                for member, place in zip(self.members, self.grid_of_member, strict=True)
             ]
         )
-        unlike: Tensor = self.gates(counts, offset_ev, scale_ev).float()[:, None]
         if logits.shape[-1] > len(ELEMENTS):
             learnt = torch.sigmoid(logits[..., len(ELEMENTS) :].mean(0))
             unlike = torch.maximum(unlike, learnt)
-        if self.check is not None:
-            checked = CHECK_SHARPNESS * (self.check(seen[-1]) - self.margin)
-            unlike = torch.maximum(unlike, torch.sigmoid(checked))
-        return logits[..., : len(ELEMENTS)], unlike
+        return logits[..., : len(ELEMENTS)], unlike, axis_error_ev
 
     def forward(
         self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        logits, unlike = self.opinions(counts, offset_ev, scale_ev)
+        logits, unlike, _ = self.opinions(counts, offset_ev, scale_ev)
         return (*self.judged(logits, unlike), unlike)
 
     def judged(self, logits: Tensor, unlike: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,16 +132,18 @@ class Ensemble(nn.Module):
 
 
 class ElementGraph(nn.Module):
-    """What a package holds: the answers of an ensemble, then the evidence for every edge."""
+    """What a package holds: the answers of an ensemble, then the evidence for every edge.
+
+    Between them, where the ensemble checks the axis, the error of it that it has taken off [batch].
+    """
 
     def __init__(self, ensemble: Ensemble) -> None:
         super().__init__()
         self.ensemble = ensemble
         self.evidence = EdgeEvidence()
 
-    def forward(
-        self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        answers: tuple[Tensor, Tensor, Tensor] = self.ensemble(counts, offset_ev, scale_ev)
-        edges: tuple[Tensor, Tensor, Tensor] = self.evidence(counts, offset_ev, scale_ev)
-        return (*answers, *edges)
+    def forward(self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> tuple[Tensor, ...]:
+        logits, unlike, axis_error_ev = self.ensemble.opinions(counts, offset_ev, scale_ev)
+        answers = (*self.ensemble.judged(logits, unlike), unlike)
+        found = (axis_error_ev,) if self.ensemble.check is not None else ()
+        return (*answers, *found, *self.evidence(counts, offset_ev, scale_ev))

@@ -16,6 +16,7 @@ UNLIKE_LOGIT: Final = -6.0
 """Bias of the label "unlike" in a head that did not have it: rare, so that nothing else changes."""
 
 _STEM: Final = "stem.weight"
+_NEW_HEAD: Final = "axis_error."
 _BLOCK: Final = re.compile(r"^(blocks|stages)\.(\d+)\.(.+)$")
 
 
@@ -40,7 +41,8 @@ def widened(weights: Mapping[str, Tensor], labels: int = LABELS) -> dict[str, Te
 def start_from(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Load ``weights`` into ``network``, which may have fewer blocks than they come from.
 
-    Features that they do not know are not looked at in the beginning.
+    Features that they do not know are not looked at in the beginning, and a head for the error of
+    the axis that they lack stays as it is.
 
     Of every run of alike blocks the network takes its number evenly, first and last included: each
     adds to a stream that the others read too, so that what is left still works (G. Huang et al.,
@@ -50,6 +52,7 @@ def start_from(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     head = wanted.get("head.bias")
     given = weights if head is None else widened(weights, len(head))
     given = _with_features(given, wanted)
+    given = {key: value for key, value in wanted.items() if key.startswith(_NEW_HEAD)} | given
     old, new = _runs(given), _runs(wanted)
     if [kind for kind, _ in old] != [kind for kind, _ in new]:
         raise ValueError("expected weights of a network of the same kind, got other blocks")
@@ -75,10 +78,10 @@ def start_from(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 def _with_features(
     weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
-) -> Mapping[str, Tensor]:
+) -> dict[str, Tensor]:
     old, new = weights.get(_STEM), wanted.get(_STEM)
     if old is None or new is None or new.dim() != 3 or old.shape[1] >= new.shape[1]:
-        return weights
+        return dict(weights)
     missing = old.new_zeros(old.shape[0], new.shape[1] - old.shape[1], old.shape[2])
     return {**weights, _STEM: torch.cat([old, missing], 1)}
 

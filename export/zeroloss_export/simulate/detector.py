@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from zeroloss_export.measured_range import measured_ends
 from zeroloss_export.simulate.draw import Draw
 from zeroloss_export.simulate.recipe import Recipe
 
@@ -31,6 +32,12 @@ class Window:
     @property
     def scale_ev(self) -> Tensor:
         return (self.end_ev - self.start_ev) / self.channels
+
+    def axis_error_ev(self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> Tensor:
+        """Written minus true energy [batch, 2] of the first and last channel that is not NaN."""
+        ends = torch.stack(measured_ends(counts), 1)
+        true = self.start_ev[:, None] + self.scale_ev[:, None] * (ends + 0.5)
+        return offset_ev[:, None] + scale_ev[:, None] * ends - true
 
 
 def draw_window(query_ev: Tensor, axis_end_ev: float, recipe: Recipe, draw: Draw) -> Window:

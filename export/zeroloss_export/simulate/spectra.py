@@ -33,6 +33,8 @@ class LabelledSpectra:
 
     present [batch, 80] (1: an edge of the element is in the range) and known [batch, 80] (0: an
     edge is cut by the range or drowns in noise, so that the label is neither right nor wrong).
+    axis_error_ev [batch, 2]: by how much the axis is too high at the first and at the last measured
+    channel; None where every axis is right.
     """
 
     counts: Tensor
@@ -40,6 +42,7 @@ class LabelledSpectra:
     scale_ev: Tensor
     present: Tensor
     known: Tensor
+    axis_error_ev: Tensor | None = None
 
 
 class SpectrumSimulator:
@@ -90,7 +93,9 @@ class SpectrumSimulator:
             "channels": window.channels,
         }
         quantity = _quantity(specimen, present)
-        return LabelledSpectra(counts, offset, scale, present, known), quantity, conditions
+        error = window.axis_error_ev(counts, offset, scale)
+        spectra = LabelledSpectra(counts, offset, scale, present, known, error)
+        return spectra, quantity, conditions
 
     def _contaminate(self, specimen: Compositions) -> Compositions:
         """Add carbon, oxygen or a support (Si, Cu) in the last two columns."""

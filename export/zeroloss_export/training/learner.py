@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from zeroloss_export.networks import build
+from zeroloss_export.networks.axis_check import ERROR_EV, AxisCheck
 from zeroloss_export.networks.grid import grid_of
 from zeroloss_export.networks.warm_start import start_from
-from zeroloss_export.training.loss import identification_loss
+from zeroloss_export.training.loss import axis_loss, identification_loss
 from zeroloss_export.training.recovery import recover_members
 from zeroloss_export.training.schedule import Fall, Schedule
 
@@ -38,10 +39,14 @@ class LearnerSettings:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """A batch with its targets [batch, 81]; ``taught`` is a teacher's probability, if any."""
+    """A batch with its targets [batch, 81]; ``taught`` is a teacher's probability, if any.
+
+    ``axis_error_ev`` [batch, 2] is for a check of the axis.
+    """
 
     present: Tensor
     known: Tensor
+    axis_error_ev: Tensor
     taught: Tensor | None
     taught_share: float
     soft_f1_weight: float
@@ -80,15 +85,7 @@ class Learner:
 
     def learn(self, logits: Tensor, lesson: Lesson, progress: float, ema_spectra: int) -> float:
         """One step on the logits of ``forward``; returns the loss."""
-        labels = logits.shape[1]
-        # Networks of a paper have no label for what is no spectrum, a check has no other.
-        place = slice(labels) if labels > 1 else slice(-1, None)
-        present, known = lesson.present[:, place], lesson.known[:, place]
-        taught = None
-        if lesson.taught is not None and not self.settings.teaches:
-            share = lesson.taught_share
-            taught = (1 - share) * present + share * lesson.taught[:, place]
-        loss = identification_loss(logits, present, known, lesson.soft_f1_weight, taught)
+        loss = self._loss(logits, lesson)
         rate = self.settings.learning_rate * self.schedule.at(self.seen, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -99,6 +96,18 @@ class Learner:
         self.seen += len(logits)
         self._follow(len(logits), ema_spectra)
         return float(loss.detach())
+
+    def _loss(self, logits: Tensor, lesson: Lesson) -> Tensor:
+        if isinstance(self.network, AxisCheck):
+            return axis_loss(logits, lesson.present[:, -1], lesson.axis_error_ev / ERROR_EV)
+        # Networks of a paper have no label for what is no spectrum.
+        place = slice(logits.shape[1])
+        present, known = lesson.present[:, place], lesson.known[:, place]
+        taught = None
+        if lesson.taught is not None and not self.settings.teaches:
+            share = lesson.taught_share
+            taught = (1 - share) * present + share * lesson.taught[:, place]
+        return identification_loss(logits, present, known, lesson.soft_f1_weight, taught)
 
     @torch.no_grad()
     def _follow(self, batch: int, ema_spectra: int) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+_ERROR_WEIGHT: Final = 0.5
 
 
 def identification_loss(
@@ -32,3 +36,17 @@ def identification_loss(
         f1 = 2 * hits / total.clamp(min=1e-6)
         loss = loss + soft_f1_weight * (1 - f1[occurs].mean())
     return loss
+
+
+def axis_loss(answers: Tensor, unlike: Tensor, axis_error: Tensor) -> Tensor:
+    """Loss of a check of the axis, whose answers are [batch, 3] (`AxisCheck`).
+
+    Binary cross-entropy of ``unlike`` [batch], and of all others the absolute departure from
+    ``axis_error`` [batch, 2], quadratic below a quarter of its unit: its smallest mean is at the
+    median, which stays at no error where nothing tells one.
+    """
+    entropy = functional.binary_cross_entropy_with_logits(answers[:, 2], unlike)
+    departure = functional.smooth_l1_loss(
+        answers[:, :2], axis_error, reduction="none", beta=0.25
+    ).mean(1)
+    return entropy + _ERROR_WEIGHT * (departure * (1 - unlike)).mean()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from zeroloss_export.evaluation.metrics import balanced_threshold, scores
+from zeroloss_export.networks.axis_check import ERROR_EV, AxisCheck
 from zeroloss_export.networks.grid import grid_of
 from zeroloss_export.networks.labels import LABELS
 from zeroloss_export.physics.cross_section_table import CrossSectionTable
@@ -142,7 +143,11 @@ class Trainer:
         negative = [self._logits(learner, self.negatives) for learner in self.learners]
         networks = [[learner.average] for learner in self.learners]
         names = [learner.settings.architecture for learner in self.learners]
-        able = [place for place, part in enumerate(logits) if part.shape[1] > 1]
+        able = [
+            place
+            for place, learner in enumerate(self.learners)
+            if not isinstance(learner.network, AxisCheck)
+        ]
         if len(able) > 1:
             names.append("together")
             networks.append([self.learners[place].average for place in able])
@@ -151,8 +156,9 @@ class Trainer:
                 parts.append(torch.stack([parts[place][:, :least] for place in able]).mean(0))
         rows = []
         for name, nets, real, none in zip(names, networks, logits, negative, strict=True):
-            result = self._scores(real, none)
-            if measured is not None and real.shape[1] > 1:
+            checks_axis = isinstance(nets[0], AxisCheck)
+            result = self._checked(real, none) if checks_axis else self._scores(real, none)
+            if measured is not None and not checks_axis:
                 result |= {f"measured_{key}": value for key, value in measured(nets).items()}
             rows.append({"spectra": float(self.seen)} | result)
             text = "  ".join(f"{key} {value:.3f}" for key, value in result.items())
@@ -241,10 +247,20 @@ class Trainer:
             parts.append(learner.average(features))
         return torch.cat(parts).cpu()
 
+    def _checked(self, real: Tensor, negative: Tensor) -> dict[str, float]:
+        """Scores of a check of the axis; medians of the error in eV before and after mending."""
+        wrong = torch.cat([torch.sigmoid(real[:, 2]), 1 - torch.sigmoid(negative[:, 2])])
+        error = _axis_error(self.validation).cpu()[self.validation.present.cpu().any(1)]
+        left = error - ERROR_EV * real[self.validation.present.cpu().any(1), :2]
+        return {
+            "rmse": float((wrong**2).mean().sqrt()),
+            "axis_error": float(error.abs().median()),
+            "axis_error_left": float(left.abs().median()),
+            "axis_error_mean": float(error.abs().clamp(max=20.0).mean()),
+            "axis_error_left_mean": float(left.abs().clamp(max=20.0).mean()),
+        } | _unlike(real, negative)
+
     def _scores(self, real: Tensor, negative: Tensor) -> dict[str, float]:
-        if real.shape[1] == 1:
-            wrong = torch.cat([torch.sigmoid(real), 1 - torch.sigmoid(negative)])
-            return {"rmse": float((wrong**2).mean().sqrt())} | _unlike(real, negative)
         truth = self.validation.present.cpu().numpy() > 0
         known = self.validation.known.cpu().numpy() > 0
         probability = _probability(real)
@@ -267,7 +283,20 @@ def _lesson(
         # What is no spectrum is known for certain, and an old teacher does not know it.
         held = torch.where(unlike[:, None] > 0, spectra.present, torch.sigmoid(mean))
         taught = torch.cat([held, unlike[:, None]], 1)
-    return Lesson(present, known, taught, settings.taught_share, settings.soft_f1_weight)
+    return Lesson(
+        present,
+        known,
+        _axis_error(spectra),
+        taught,
+        settings.taught_share,
+        settings.soft_f1_weight,
+    )
+
+
+def _axis_error(spectra: LabelledSpectra) -> Tensor:
+    if spectra.axis_error_ev is None:
+        return spectra.counts.new_zeros(len(spectra.counts), 2)
+    return spectra.axis_error_ev
 
 
 def _unlike(real: Tensor, negative: Tensor) -> dict[str, float]:

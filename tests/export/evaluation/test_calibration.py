@@ -23,8 +23,8 @@ class Given(Ensemble):
 
     def opinions(
         self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        return counts[None], torch.full((len(counts), 1), 0.1)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return counts[None], torch.full((len(counts), 1), 0.1), offset_ev
 
 
 def overconfident(temperature: float, bias: float) -> LabelledSpectra:
@@ -55,12 +55,12 @@ class Grid(torch.nn.Module):
 
 
 class Column(torch.nn.Module):
-    """A check whose logit is the first count."""
+    """A check whose logit is the first count, on a right axis."""
 
     grid = Grid
 
     def forward(self, features: Tensor) -> Tensor:
-        return features[:, :1]
+        return features[:, :1] * torch.tensor([0.0, 0.0, 1.0])
 
 
 def test_the_margin_lets_all_but_a_share_of_good_spectra_with_an_edge_pass() -> None:

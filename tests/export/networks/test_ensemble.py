@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from zeroloss_export.networks import build
-from zeroloss_export.networks.axis_check import AxisCheck, SlopeGrid
+from zeroloss_export.networks.axis_check import ERROR_EV, AxisCheck, SlopeGrid
 from zeroloss_export.networks.ensemble import Ensemble, Joining
 from zeroloss_export.networks.grid import FEATURES, EnergyGrid
 from zeroloss_export.networks.mixer import Mixer
@@ -87,16 +87,16 @@ def test_a_network_of_80_labels_is_never_unsure_by_itself() -> None:
 
 
 class Checks(nn.Module):
-    """A check that gives the same logit whatever it sees."""
+    """A check that says the same whatever it sees; errors of the axis in eV."""
 
     grid = SlopeGrid
 
-    def __init__(self, logit: float) -> None:
+    def __init__(self, logit: float, first_ev: float = 0.0, last_ev: float = 0.0) -> None:
         super().__init__()
-        self.logit = logit
+        self.answer = torch.tensor([[first_ev / ERROR_EV, last_ev / ERROR_EV, logit]])
 
     def forward(self, features: Tensor) -> Tensor:
-        return torch.full((len(features), 1), self.logit)
+        return self.answer.expand(len(features), 3)
 
 
 @pytest.mark.parametrize(("logit", "unlike"), [(2.25, 0.8176), (1.5, 0.0474), (-9.0, 0.0)])
@@ -115,6 +115,27 @@ def test_members_see_the_same_beside_a_check() -> None:
         beside = Ensemble(members, MEAN, AxisCheck().eval(), margin=100.0)(*power_law())
     for one, other in zip(alone, beside, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_members_see_the_spectrum_on_the_mended_axis() -> None:
+    torch.manual_seed(4)
+    members = [build("mixer_single").eval()]
+    counts, offset, scale = power_law()
+    counts[0, :3] = torch.nan
+    with torch.no_grad():
+        ensemble = Ensemble(members, MEAN, Checks(-9.0, 5.0, 5.0))
+        logits, _, error = ensemble.opinions(counts, offset + 5, scale)
+        expected, _, _ = Ensemble(members, MEAN).opinions(counts, offset, scale)
+        torch.testing.assert_close(logits, expected)
+        assert error.tolist() == [5.0] * 3
+        # Of channel 3, the first that is measured, on: 3 eV too high there, 8 eV at the last.
+        stretched = Ensemble(members, MEAN, Checks(-9.0, 3.0, 8.0))
+        right = offset[:1], scale[:1]
+        wrong = scale[:1] + 5 / (counts.shape[1] - 4)
+        shift = right[0] + 3 * scale[:1] + 3 - 3 * wrong
+        logits, _, error = stretched.opinions(counts[:1], shift, wrong)
+        torch.testing.assert_close(logits, expected[:, :1], atol=1e-3, rtol=1e-3)
+        assert float(error[0]) == pytest.approx(5.5)
 
 
 def test_the_check_sees_the_exponent_of_a_power_law() -> None:

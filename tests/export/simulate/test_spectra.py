@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from zeroloss_export.measured_range import measured_ends
 from zeroloss_export.physics.cross_section_table import CrossSectionTable
 from zeroloss_export.physics.edges import edge_groups
 from zeroloss_export.physics.elements import ELEMENTS
@@ -44,6 +45,22 @@ def test_labelled_edges_lie_in_the_range(table: CrossSectionTable) -> None:
     for row, element in torch.nonzero(drawn.present).tolist():
         low, high = float(drawn.offset_ev[row]), float(end[row])
         assert any(low < onset < high for onset in onsets[ELEMENTS[element]])
+
+
+@pytest.mark.parametrize("shift_ev", [0.0, 7.0])
+def test_the_error_of_the_axis_is_told(table: CrossSectionTable, shift_ev: float) -> None:
+    right = {"shift_ev": 0.0, "shift_tail": (1.0, shift_ev), "dispersion_error": 0.0}
+    recipe = Recipe().changed(dispersion_tail=(0.0, 0.0), **right)
+    error = SpectrumSimulator(table, recipe, 2).batch(256).axis_error_ev
+    assert error is not None
+    torch.testing.assert_close(error[:, 0], error[:, 1], atol=2e-3, rtol=0)
+    assert 0.45 * shift_ev <= float(error.abs().mean()) <= 0.55 * shift_ev + 1e-3
+    stretched = recipe.changed(dispersion_tail=(1.0, 0.05))
+    drawn = SpectrumSimulator(table, stretched, 2).batch(256)
+    assert drawn.axis_error_ev is not None
+    first, last = measured_ends(drawn.counts)
+    grown = (drawn.axis_error_ev[:, 1] - drawn.axis_error_ev[:, 0]) / (last - first)
+    assert float((grown / drawn.scale_ev).abs().max()) == pytest.approx(0.05, rel=0.1)
 
 
 def test_edges_in_the_noise_are_not_labelled(table: CrossSectionTable) -> None:

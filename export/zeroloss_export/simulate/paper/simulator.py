@@ -12,7 +12,6 @@ them as zeros.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -236,7 +235,7 @@ def _joined(parts: Sequence[PaperSpectra]) -> PaperSpectra:
     def together(name: str) -> Tensor:
         return torch.cat([getattr(part.spectra, name) for part in parts])
 
-    names = [field.name for field in dataclasses.fields(LabelledSpectra)]
+    names = ("counts", "offset_ev", "scale_ev", "present", "known")
     return PaperSpectra(
         LabelledSpectra(**{name: together(name) for name in names}),
         torch.cat([part.quantity for part in parts]),

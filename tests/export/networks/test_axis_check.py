@@ -1,0 +1,45 @@
+"""An axis with an error is mended, within what an axis can be off by."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from zeroloss_export.networks.axis_check import MOST_SHIFT_EV, MOST_STRETCH, mended_axis
+
+CHANNELS = 101
+
+
+def counts(first: int = 0, last: int = CHANNELS - 1) -> torch.Tensor:
+    held = torch.full((1, CHANNELS), torch.nan)
+    held[0, first : last + 1] = 1.0
+    return held
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 100), (10, 60)])
+def test_the_error_is_that_of_the_first_and_the_last_measured_channel(
+    first: int, last: int
+) -> None:
+    told = torch.tensor([300.0]), torch.tensor([2.0])
+    offset, scale = mended_axis(counts(first, last), *told, torch.tensor([[4.0, 8.0]]))
+    for channel, error in ((first, 4.0), (last, 8.0)):
+        assert float(offset + channel * scale) == pytest.approx(300 + 2 * channel - error)
+
+
+def test_errors_beyond_those_of_usual_axes_are_cut() -> None:
+    told = torch.tensor([300.0]), torch.tensor([2.0])
+    offset, scale = mended_axis(counts(), *told, torch.tensor([[900.0, 900.0]]))
+    assert (float(offset), float(scale)) == (300 - MOST_SHIFT_EV, 2.0)
+    offset, scale = mended_axis(counts(), *told, torch.tensor([[-90.0, 90.0]]))
+    assert float(scale) == pytest.approx(2 * (1 - MOST_STRETCH))
+    assert float(offset + 50 * scale) == pytest.approx(400.0)
+
+
+@pytest.mark.parametrize("channel", [0, 7, 100])
+def test_one_channel_or_none_leaves_a_finite_axis(channel: int) -> None:
+    told = torch.tensor([300.0]), torch.tensor([2.0])
+    error = torch.tensor([[4.0, 4.0]])
+    offset, scale = mended_axis(counts(channel, channel), *told, error)
+    assert (float(offset), float(scale)) == (296.0, 2.0)
+    offset, scale = mended_axis(counts(1, 0), *told, error)
+    assert (float(offset), float(scale)) == (296.0, 2.0)
