@@ -56,6 +56,21 @@ def test_neighbours_are_told_apart_by_edges_that_are(tables):
     assert detected(LABELS, probability, 0.8, edges(*tables)) == [[1]]
 
 
+@pytest.mark.parametrize(
+    ("error_ev", "note"),
+    [
+        (None, None),
+        ([0.4, -1.9, 8.0], None),
+        ([7.26, 7.26, -40.0], "energies seem 7.3 eV too high;"),
+        ([-2.0], "energies seem 2.0 eV too low;"),
+    ],
+)
+def test_an_error_of_the_axis_is_told_beyond_chemical_shifts(error_ev, note):
+    given = None if error_ev is None else np.array(error_ev, np.float32)
+    told = Answer(np.zeros((3, 4), np.float32), None, axis_error_ev=given).axis_note
+    assert told == note if note is None else told.startswith(note)
+
+
 def test_a_spectrum_in_one_line():
     spread = np.full((1, 4), 0.05, np.float32)
     doubts = {"unlike training": (np.array([0.7], np.float32), 0.5)}
