@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from zeroloss.models import ModelPackage, Provider
-    from zeroloss.models.manifest import Output, Parameter, Takes
+    from zeroloss.models import ModelPackage, ModelStore, Provider
 
 HELP = "list model packages, check that they work on this machine"
 
-ACTIONS = ("list", "check", "schema")
+ACTIONS = ("list", "show", "check", "schema")
 BROKEN = 1
 
 
@@ -23,7 +22,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Flags: the action, names or folders, and where packages are looked for."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
-        "list    the packages that are found: what they take, what they give, what trained them\n"
+        "list    the packages that are found, in a few lines each: what they take and give, when\n"
+        "        they run, which file they are\n"
+        "show    everything about packages: labels, outputs, parameters, what trained them\n"
         "check   load packages, run every batch size, and compare answers alone and in company;\n"
         "        the exit code is 1 when one is broken\n"
         "schema  the JSON schema of manifest.json"
@@ -32,12 +33,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "examples:\n"
         "  zeroloss models\n"
         "  zeroloss models list --folder my_models\n"
+        "  zeroloss models show elements\n"
         "  zeroloss models check\n"
         "  zeroloss models check my_models/phases --provider cuda\n"
     )
     parser.add_argument("action", nargs="?", choices=ACTIONS, default="list")
     parser.add_argument(
-        "packages", nargs="*", metavar="NAME|FOLDER", help="packages to check (default: all)"
+        "packages",
+        nargs="*",
+        metavar="NAME|FOLDER",
+        help="packages to show or check (default: all)",
     )
     parser.add_argument(
         "--folder",
@@ -59,12 +64,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List, check or print the schema; 1 when a checked package is broken."""
+    """List, show, check or print the schema; 1 when a checked package is broken."""
     from rich.console import Console
 
     from zeroloss.models import Manifest, ModelError
 
-    if args.packages and args.action != "check":
+    if args.packages and args.action not in ("show", "check"):
         raise ModelError(
             f"models {args.action} takes no package names, got {' '.join(args.packages)}"
         )
@@ -74,90 +79,46 @@ def run(args: argparse.Namespace) -> int:
     console = Console(highlight=False)
     if args.action == "list":
         return _list(console, args.folder)
+    if args.action == "show":
+        return _show(console, args)
     return _check(console, args)
 
 
 def _list(console: Console, folders: list[Path]) -> int:
-    from rich.table import Table
-    from rich.text import Text
-
     from zeroloss.models import ModelStore
 
+    from ._model_texts import heading, print_block, summary
+
     store = ModelStore(folders)
-    table = Table(show_lines=True)
-    for heading in ("package", "takes", "gives", "trained"):
-        table.add_column(heading, overflow="fold")
     for package in store.packages().values():
-        table.add_row(*map(Text, _row(package)))
-    console.print(table)
+        print_block(console, heading(package), summary(package))
     for sentence in store.broken.values():
         console.print(f"broken: {sentence}", style="red", markup=False, soft_wrap=True)
     return 0
 
 
-def _row(package: ModelPackage) -> tuple[str, ...]:
-    from rich.filesize import decimal
+def _show(console: Console, args: argparse.Namespace) -> int:
+    from zeroloss.models import ModelStore
 
-    from zeroloss.models.parameters import selecting
+    from ._model_texts import everything, heading, print_block
 
-    manifest = package.manifest
-    gives = [_gives(item) for item in manifest.outputs]
-    size = decimal(package.graph_bytes)
-    what = [f"{manifest.name} {manifest.version}", package.sha256[:12], size]
-    what += ["runs only when named"] if manifest.when_named else []
-    what += ["stands in for a trained one"] if manifest.stands_in else []
-    what += [f"needs {selecting(manifest)}"] if manifest.takes.selection is not None else []
-    trained = manifest.trained
-    metrics = [f"{name} {value:g}" for name, value in trained.metrics.items()]
-    made = [f"{trained.date}, {trained.software}", trained.data, f"{trained.spectra} spectra"]
-    return (
-        "\n".join(what),
-        "\n".join([_takes(manifest.takes), *map(_parameter, manifest.parameters)]),
-        "\n".join(gives),
-        "\n".join(made + metrics),
-    )
+    store = ModelStore(args.folder)
+    for name in args.packages or store.packages():
+        package = _package(store, name)
+        print_block(console, heading(package), everything(package))
+    return 0
 
 
-def _takes(takes: Takes) -> str:
-    begin, end = takes.window_ev
-    lines = [takes.modality, f"{begin:g} to {end:g} eV"]
-    if takes.scale_ev is not None:
-        low, high = takes.scale_ev
-        lines.append(f"{low:g} to {high:g} eV per channel")
-    if takes.signed_counts:
-        lines.append("negative counts too")
-    if takes.low_loss:
-        lines.append("uses the low loss of the same pixel")
-    if takes.selection is not None:
-        labels = " ".join(takes.selection.labels)
-        lines.append(f"{takes.selection.name}, up to {takes.selection.slots} of: {labels}")
-    return "\n".join(lines)
+def _package(store: ModelStore, name: str) -> ModelPackage:
+    """The package of that name, or in that folder; `ModelError` where there is none."""
+    from zeroloss.models import load_package
 
-
-def _parameter(item: Parameter) -> str:
-    source = "set by you" if item.source == "given" else f"{item.source} of the run"
-    default = "no default" if item.default is None else f"default {item.default:g}"
-    return f"{item.name} {item.low:g} to {item.high:g} {item.unit}".rstrip() + (
-        f", {source}, {default}: {item.description}"
-    )
-
-
-def _gives(output: Output) -> str:
-    shape = "one per label chosen," if output.selected else list(output.shape)
-    text = f"{output.name} {shape} {output.unit}".rstrip(" ,")
-    if output.kind == "label":
-        return f"{text}: {', '.join(output.labels)}"
-    if output.kind == "spectrum":
-        text += ", spectrum"
-    if output.shifts_axis:
-        text += ", corrects the axis of other ranges"
-    if output.reason is not None:
-        text += f", or {output.reason}"
-    return text
+    is_folder = name not in store.packages() and Path(name).is_dir()
+    return load_package(Path(name)) if is_folder else store.get(name)
 
 
 def _check(console: Console, args: argparse.Namespace) -> int:
-    from zeroloss.models import ModelError, ModelStore, load_package
+    from zeroloss.models import ModelError, ModelStore
 
     store = ModelStore(args.folder)
     broken: list[str] = []
@@ -165,8 +126,7 @@ def _check(console: Console, args: argparse.Namespace) -> int:
     if args.packages:
         for name in args.packages:
             try:
-                is_folder = name not in store.packages() and Path(name).is_dir()
-                chosen.append(load_package(Path(name)) if is_folder else store.get(name))
+                chosen.append(_package(store, name))
             except ModelError as error:
                 broken.append(str(error))
     else:
