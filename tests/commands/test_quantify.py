@@ -149,6 +149,23 @@ def test_auto_asks_which_elements_there_are(call: Call) -> None:
     assert {"Ti", "O"} <= set(line.split(": ")[1].split())
 
 
+def test_elements_of_the_form_that_the_daemon_takes_are_respected(
+    call: Call, tmp_path: Path
+) -> None:
+    tables = []
+    for index, chosen in enumerate((("--elements", "Mn,O"), ("--set", "quantify.elements=Mn,O"))):
+        out = tmp_path / f"{index}.csv"
+        code, said = call("super.hspy", *LOW, *chosen, "--ratio", "Mn/O", "--csv", out)
+        assert code == 0, said
+        assert "elements found by" not in said
+        assert "Mn/O of the sum: " in said
+        tables.append(out.read_text())
+    assert tables[0] == tables[1]
+    # A flag goes over --set, auto too.
+    code, said = call("super.hspy", *LOW, "--elements", "auto", "--set", "quantify.elements=Mn,O")
+    assert (code, "elements found by elements" in said) == (0, True), said
+
+
 def test_a_wrong_axis_is_mended_and_said(call: Call, folder: Path, scan: SpecimenScan) -> None:
     right, wrong = folder / "super.hspy", folder / "wrong.hspy"
     shutil.copyfile(right, wrong)
@@ -348,6 +365,9 @@ def test_ctrl_c_leaves_nothing_behind(
         (["none.dm4", "--elements", "Ti,Xx"], "there is no Xx, expected 1 to 8 different of"),
         (["none.dm4", "--elements", "Ti,Ti"], "one is there twice"),
         (["none.dm4", "--elements", "B,C,N,O,F,Ti,Mn,Fe,Co"], "these are 9, expected 1 to 8"),
+        (["none.dm4", "--set", "quantify.elements=Ti,Xx"], "there is no Xx, expected 1 to 8"),
+        (["none.dm4", "--set", "quantify.elements=8"], "there is no 8, expected 1 to 8 different"),
+        (["none.dm4", "--set", "quantify.elements=Ti,O", "--ratio", "Fe/O"], "of the elements Ti"),
         (["none.dm4", "--exposure-ratio", "0"], "exposure_ratio = 0, expected"),
         (["super.hspy", "--elements", "Au"], "no pixel was quantified: no edge"),
         (["super.hspy", *CHOSEN, "--ratio", "Fe/O"], "two different of the elements O Ti Mn La"),

@@ -48,7 +48,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--elements",
         type=elements,
-        default=(),
         metavar="auto|Ti,O",
         help="which, at most as many as the model takes; auto (the default) takes what the model "
         "that identifies elements sees in the sum of the pixels or in at least 1 %% of them",
@@ -83,7 +82,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|FOLDER",
         help=f"model package (default: {DEFAULT_MODEL})",
     )
-    add_model_flags(model, numbers=numbers, any_parameter="any parameter of the package")
+    add_model_flags(
+        model,
+        numbers=numbers,
+        any_parameter="any parameter of the package; --elements and --exposure-ratio go over it",
+    )
     model.add_argument(
         "--workers",
         type=int,
@@ -111,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
         DENSITY,
         EXPOSURE_RATIO,
         FRACTION,
+        SELECTION,
         Quantifier,
         QuantifyError,
         check_elements,
@@ -125,23 +129,27 @@ def run(args: argparse.Namespace) -> int:
         raise QuantifyError(f"--workers {args.workers}: expected 1 to {MAX_WORKERS}")
     _check_outs(args)
     axis = axis_given(args)
-    package = find_package(args.package, args.models)
+    store = ModelStore(args.models)
+    package = find_package(args.package, store)
     given = settings_of(package.name, settings(args.set))
     if args.exposure_ratio is not None:
         given[EXPOSURE_RATIO] = args.exposure_ratio
+    if args.elements is not None:
+        given.pop(SELECTION, None)
     # What cannot be asked for is told before a large file is read.
-    check_elements(package, args.elements, given)
-    if args.elements:
-        ratios_asked(args.ratio, args.elements)
+    check_elements(package, args.elements or (), given)
+    labels = given.pop(SELECTION, ())
+    chosen = args.elements or (labels if isinstance(labels, tuple) else ())
+    if chosen:
+        ratios_asked(args.ratio, chosen)
     file = with_conditions(read(args.file, args.low_loss, axis), conditions)
     check_microscope(package, file, given)
-    quantifier = Quantifier(file, package, args.models, args.provider)
+    quantifier = Quantifier(file, package, store, args.provider)
     console = Console(highlight=False)
     for note in file.notes:
         console.print(f"note: {note}", style="yellow", markup=False)
-    chosen = args.elements
     if not chosen or args.axis == AUTO:
-        identifying = ModelStore(args.models).get(IDENTIFYING_MODEL)
+        identifying = store.get(IDENTIFYING_MODEL)
     if not chosen:
         with progress_bar(console, "identifying") as progress:
             task = progress.add_task("identifying", total=quantifier.looked_at())
