@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-import sys
-
 from zeroloss_clients import LiveMaps
+from zeroloss_clients.examples._parser import example_parser
 
-with LiveMaps(*sys.argv[1:]) as maps:
+parser = example_parser(
+    __doc__,
+    "python -m zeroloss_clients.examples.look_at_a_spectrum",
+    "python -m zeroloss_clients.examples.look_at_a_spectrum --element Ti",
+)
+parser.add_argument("--element", metavar="SYMBOL", help="which (default: the first that was found)")
+args = parser.parse_args()
+
+with LiveMaps(args.maps, args.requests) as maps:
     run = maps.wait_for_close()
-    found = run.spectrum(pixels=run[run.detected[0]].present)
+    element = args.element or next(iter(run.detected), None)
+    if element is None:
+        raise SystemExit("nothing was found in this scan: name an element with --element")
+    present = run[element].present
+    if not present.any():
+        raise SystemExit(f"no pixel holds {element}; found were: {' '.join(run.detected)}")
+    found = run.spectrum(pixels=present)
     for name, spectrum in found.items():
-        print(f"{run.detected[0]}, {found.counted} spectra, {name}: {spectrum.values} counts")
+        print(f"{element}, {found.counted} spectra, {name}: {spectrum.values} counts")

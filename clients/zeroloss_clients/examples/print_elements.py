@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-
 from zeroloss_clients import LiveMaps
+from zeroloss_clients.examples._parser import example_parser
 
-# Without arguments: the daemon of this machine. Else: the endpoints of its maps and requests.
-with LiveMaps(*sys.argv[1:]) as maps:
+args = example_parser(
+    __doc__,
+    "python -m zeroloss_clients.examples.print_elements",
+    "python -m zeroloss_clients.examples.print_elements --maps tcp://127.0.0.1:6551 "
+    "--requests tcp://127.0.0.1:6552",
+).parse_args()
+
+with LiveMaps(args.maps, args.requests) as maps:
     known: tuple[str, ...] | None = None
     for event in maps:
         run = event.run
