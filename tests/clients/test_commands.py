@@ -12,7 +12,8 @@ import sys
 import numpy as np
 import pytest
 
-from support.live import MappedRun, Receiver, make_run_start, publisher, wait_until
+from support.live import MappedRun, Receiver, make_run_start, publisher
+from support.polling import poll_until
 from zeroloss.cli import main
 from zeroloss.recording import Recorder
 from zeroloss.wire import RunEnd, SpectraBlock, encode
@@ -147,7 +148,7 @@ def test_what_was_never_recorded_stays_lost(tmp_path, capsys):
     with Receiver() as receiver:
         assert main(["replay", str(folder / "000.mcap"), "--speed", "max", *to(receiver)]) == 0
         assert_kept(receiver, [*range(40), *range(60, 90)])
-        wait_until(lambda: receiver.run.totals().missed == 30)
+        poll_until(lambda: receiver.run.totals().missed == 30)
     assert "20 are not in the source and stay lost" in capsys.readouterr().err
 
 
@@ -227,7 +228,7 @@ def test_ctrl_c_ends_the_run_as_aborted():
             stderr=subprocess.DEVNULL,
         )
         try:
-            wait_until(lambda: len(receiver.kept) > 40, 30)
+            poll_until(lambda: len(receiver.kept) > 40)
             assert receiver.run.start.expected is None
             process.send_signal(signal.SIGINT)
             assert process.wait(20) == 130

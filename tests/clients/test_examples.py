@@ -11,9 +11,10 @@ import pytest
 import zmq
 
 import zeroloss_clients.examples
-from support.daemons import ANY, DEADLINE_S, DaemonProcess
-from support.live import MappedRun, make_run_start, publisher, wait_until
+from support.daemons import ANY, DaemonProcess
+from support.live import MappedRun, make_run_start, publisher
 from support.packages import make_package
+from support.polling import DEADLINE_S, poll_until
 from support.streams import ELEMENTS, counts_at, make_blocks, make_end, make_start
 from zeroloss.wire import ScanPlan, encode
 
@@ -33,7 +34,7 @@ def finished():
         publishing.open(source)
         source.fill(0, 100, 0.3)
         source.close()
-        wait_until(lambda: publishing.seq >= 4)
+        poll_until(lambda: publishing.seq >= 4)
         yield endpoints(publishing.maps_endpoint, publishing.requests_endpoint), source
 
 

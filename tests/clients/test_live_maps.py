@@ -9,15 +9,8 @@ import threading
 import numpy as np
 import pytest
 
-from support.live import (
-    LABELS,
-    LOW_LOSS,
-    PACKAGES,
-    MappedRun,
-    make_run_start,
-    publisher,
-    wait_until,
-)
+from support.live import LABELS, LOW_LOSS, PACKAGES, MappedRun, make_run_start, publisher
+from support.polling import poll_until
 from zeroloss.scan import Coverage
 from zeroloss_clients import LiveMaps, MapTooLargeError
 
@@ -55,7 +48,7 @@ def test_maps_grow_and_are_closed():
         publishing.open(source)
         run = maps.wait_for_run(10)
         source.fill(0, 120, 0.3)
-        wait_until(lambda: filled(run) == 120)
+        poll_until(lambda: filled(run) == 120)
         view = maps.latest()["Fe"]
         assert view.shape == SHAPE
         assert view.threshold == 0.5
@@ -74,7 +67,7 @@ def test_maps_grow_and_are_closed():
         assert maps.provenance["packages"]["elements"]["provider"] == "CPUExecutionProvider"
         source.fill(120, PIXELS, 0.1)
         source.close()
-        wait_until(lambda: run.closed is not None)
+        poll_until(lambda: run.closed is not None)
         assert_equal_maps(run, source)
         assert run.ledger.processed == PIXELS
         assert run.ledger.balanced
@@ -92,7 +85,7 @@ def test_values_that_are_missing_say_why():
         run = maps.wait_for_run(10)
         # The other model gave no answer for these pixels.
         source.fill_low_loss([1.5, np.nan, np.nan, 2.5], [0, 1, 2, 0])
-        wait_until(lambda: filled(run) == 4)
+        poll_until(lambda: filled(run) == 4)
         gap, why = run["low_loss/gap"], run["low_loss/why"]
         assert gap.labels == ()
         assert gap.mask.ravel().tolist() == [False, True, True, False] + [True] * 6
@@ -109,7 +102,7 @@ def test_values_that_are_missing_say_why():
         assert run["Fe"].share == 0.0
         assert run.summary()["Fe"] == (0.0, 0.0)
         source.fill(4, 10, 0.3)
-        wait_until(lambda: filled(run) == 10)
+        poll_until(lambda: filled(run) == 10)
         assert run["Fe"].share == pytest.approx(0.6)
         assert run.summary()["Fe"] == (pytest.approx(0.6), pytest.approx(0.6))
         assert run["low_loss/why"].label_shares["given"] == pytest.approx(0.2)
@@ -121,12 +114,12 @@ def test_a_late_joiner_has_the_whole_map_at_once():
     with publisher() as publishing:
         publishing.open(source)
         source.fill(0, 150, 0.3)
-        wait_until(lambda: publishing.seq >= 2)
+        poll_until(lambda: publishing.seq >= 2)
         with follow(publishing) as maps:
             run = maps.wait_for_run(1)
             assert filled(run) == 150
             source.fill(150, PIXELS, 0.7)
-            wait_until(lambda: filled(run) == PIXELS)
+            poll_until(lambda: filled(run) == PIXELS)
             assert_equal_maps(run, source)
 
 
@@ -136,7 +129,7 @@ def test_a_finished_map_is_there_for_who_comes_after():
         publishing.open(source)
         source.fill(0, PIXELS, 0.45)
         source.close()
-        wait_until(lambda: publishing.seq >= 4)
+        poll_until(lambda: publishing.seq >= 4)
         with follow(publishing) as maps:
             kinds = []
             for event in maps.events(timeout=10):
@@ -154,14 +147,14 @@ def test_a_snapshot_of_many_pages_while_the_map_is_written():
     with publisher() as publishing:
         publishing.open(source)
         source.fill(0, 600_000, 0.2)
-        wait_until(lambda: publishing.seq >= 2)
+        poll_until(lambda: publishing.seq >= 2)
         with follow(publishing) as maps:
             run = maps.wait_for_run(10)
             source.fill(500_000, 900_000, 0.6)
             source.fill(1000, 2000, 0.9)
             source.close()
-            wait_until(lambda: run.closed is not None, 20)
-            wait_until(lambda: filled(run) == 900_000)
+            poll_until(lambda: run.closed is not None)
+            poll_until(lambda: filled(run) == 900_000)
             assert_equal_maps(run, source)
 
 
@@ -173,9 +166,9 @@ def test_events_melt_together_for_a_slow_iterator():
         events = maps.events(timeout=10)
         for begin in range(0, PIXELS, 50):
             source.fill(begin, begin + 50, 0.3)
-            wait_until(lambda begin=begin: filled(run) == begin + 50)
+            poll_until(lambda begin=begin: filled(run) == begin + 50)
         source.close()
-        wait_until(lambda: run.closed is not None)
+        poll_until(lambda: run.closed is not None)
         seen = [next(events) for _ in range(3)]
         assert [event.kind for event in seen] == ["open", "update", "close"]
         np.testing.assert_array_equal(seen[1].pixels, np.arange(PIXELS))
@@ -196,7 +189,7 @@ def test_callbacks_come_in_order_and_survive_their_own_errors(caplog):
             publishing.open(source)
             source.fill(0, PIXELS, 0.3)
             source.close()
-            wait_until(lambda: bool(kinds) and kinds[-1][0] == "close")
+            poll_until(lambda: bool(kinds) and kinds[-1][0] == "close")
         assert kinds[0][0] == "open"
         assert {kind for kind, _ in kinds} == {"open", "update", "close"}
         assert {name for _, name in kinds} == {"zeroloss-maps-callback"}
@@ -211,16 +204,16 @@ def test_a_restarted_daemon_goes_on_with_the_same_run():
         publishing.open(source)
         source.fill(0, 150, 0.3)
         run = maps.wait_for_run(10)
-        wait_until(lambda: filled(run) == 150)
+        poll_until(lambda: filled(run) == 150)
     again = MappedRun(start)
     again.fill(0, 100, 0.8)
     with maps, publisher(publishing.maps_endpoint, publishing.requests_endpoint) as restarted:
         restarted.open(again)
-        wait_until(lambda: filled(run) == 100)
+        poll_until(lambda: filled(run) == 100)
         assert_equal_maps(run, again)
         again.fill(100, PIXELS, 0.1)
         again.close()
-        wait_until(lambda: run.closed is not None)
+        poll_until(lambda: run.closed is not None)
         assert_equal_maps(run, again)
         assert maps.run is run
 
@@ -243,13 +236,13 @@ def test_a_run_that_goes_on_after_its_close_is_live_again(missed):
             # The new opening goes by unheard, and is learnt from the snapshot.
             maps._follower._subscriber.unsubscribe(b"")
         publishing.open(again)
-        wait_until(lambda: publishing.seq >= seq + 2)
+        poll_until(lambda: publishing.seq >= seq + 2)
         if missed:
             maps._follower._subscriber.subscribe(b"")
-        wait_until(lambda: run.closed is None)
+        poll_until(lambda: run.closed is None)
         again.fill(150, PIXELS, 0.8)
         again.close()
-        wait_until(lambda: run.closed is not None)
+        poll_until(lambda: run.closed is not None)
         assert_equal_maps(run, again)
         assert run.ledger.processed == PIXELS
         assert maps.run is run
@@ -263,7 +256,7 @@ def test_a_restarted_daemon_without_the_run_leaves_the_maps_as_they_were():
         publishing.open(source)
         source.fill(0, 150, 0.3)
         run = maps.wait_for_run(10)
-        wait_until(lambda: filled(run) == 150)
+        poll_until(lambda: filled(run) == 150)
     other = MappedRun(make_run_start((3, 4)))
     with maps, publisher(publishing.maps_endpoint, publishing.requests_endpoint) as restarted:
         restarted.open(other)
@@ -278,18 +271,18 @@ def test_lost_messages_are_noticed_and_mended():
         publishing.open(source)
         run = maps.wait_for_run(10)
         source.fill(0, 10, 0.3)
-        wait_until(lambda: filled(run) == 10)
+        poll_until(lambda: filled(run) == 10)
         follower = maps._follower
         # The subscription is away for a while, as with a network that drops what it cannot carry.
         follower._subscriber.unsubscribe(b"")
         source.fill(10, 200, 0.6)
         seq = publishing.seq
-        wait_until(lambda: publishing.seq > seq)
+        poll_until(lambda: publishing.seq > seq)
         follower._subscriber.subscribe(b"")
-        wait_until(lambda: filled(run) == 200)
+        poll_until(lambda: filled(run) == 200)
         source.fill(200, PIXELS, 0.2)
         source.close()
-        wait_until(lambda: run.closed is not None)
+        poll_until(lambda: run.closed is not None)
         assert_equal_maps(run, source)
 
 
@@ -302,7 +295,7 @@ def test_runs_follow_each_other():
             source.fill(0, shape[0] * shape[1], 0.6)
             source.close()
             run = maps.wait_for_run(10, after=before)
-            wait_until(lambda run=run: run.closed is not None)
+            poll_until(lambda run=run: run.closed is not None)
             assert run.shape == shape
             before = run
         assert len(maps._follower.runs) == 1
@@ -310,7 +303,7 @@ def test_runs_follow_each_other():
 
 def test_waiting_for_a_run_that_does_not_come():
     with publisher() as publishing, follow(publishing) as maps:
-        wait_until(lambda: maps.connected)
+        poll_until(lambda: maps.connected)
         with pytest.raises(TimeoutError, match=r"no run came within 0\.1 s$"):
             maps.wait_for_run(0.1)
         with pytest.raises(LookupError, match="wait_for_run"):
@@ -327,7 +320,7 @@ def test_a_map_beyond_the_memory_bound_is_refused_in_words():
     source = MappedRun(make_run_start((500, 500)))
     with publisher() as publishing, follow(publishing, memory_bytes=1 << 20) as maps:
         publishing.open(source)
-        wait_until(lambda: bool(maps._follower.problem))
+        poll_until(lambda: bool(maps._follower.problem))
         with pytest.raises(TimeoutError, match="raise memory_bytes"):
             maps.wait_for_run(0.1)
         assert issubclass(MapTooLargeError, MemoryError)
@@ -358,7 +351,7 @@ def test_maps_become_a_hyperspy_signal():
         source.fill(0, PIXELS, 0.3)
         source.close()
         run = maps.wait_for_run(10)
-        wait_until(lambda: run.closed is not None)
+        poll_until(lambda: run.closed is not None)
         signal = run.to_hyperspy()
         assert signal.data.shape == (2, *SHAPE)
         x, y = signal.axes_manager.signal_axes

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import zmq
 
-from support.live import Receiver, make_run_start, wait_until
+from support.live import Receiver, make_run_start
+from support.polling import poll_until
 from zeroloss_clients.microscope import (
     FaultError,
     FaultPlan,
@@ -62,12 +63,12 @@ def test_without_a_daemon_it_waits_and_says_so_then_goes_on():
     sender = StreamSender(make_run_start(SHAPE), endpoint, requests=None, on_state=states.append)
     pusher = threading.Thread(target=send_all, args=(sender,))
     pusher.start()
-    wait_until(lambda: SenderState.WAITING in [*states, sender.state])
+    poll_until(lambda: SenderState.WAITING in [*states, sender.state])
     assert pusher.is_alive()
     with Receiver(endpoint) as receiver:
         pusher.join(10)
         assert sender.finish().complete is None
-        wait_until(lambda: len(receiver.kept) == TOTAL)
+        poll_until(lambda: len(receiver.kept) == TOTAL)
         assert_all_kept(receiver)
 
 
@@ -88,7 +89,7 @@ def test_heartbeats_and_run_starts_go_on_when_nothing_happens(monkeypatch):
         StreamSender(make_run_start(SHAPE), receiver.endpoint, requests=None) as sender,
     ):
         sender.send(0, {"core": spectra(0, 7)})
-        wait_until(lambda: len(receiver.beats) >= 3 and receiver.starts >= 2)
+        poll_until(lambda: len(receiver.beats) >= 3 and receiver.starts >= 2)
         assert receiver.beats[-1].spectra == 7
         assert receiver.beats[-1].seq == 1
 
@@ -125,11 +126,11 @@ def test_a_daemon_that_is_killed_and_comes_back_empty_gets_everything():
             on_state=states.append,
         )
         send_all(sender, 0, 500)
-        wait_until(lambda: len(receiver.kept) > 200)
-    wait_until(lambda: sender.state is SenderState.WAITING)
+        poll_until(lambda: len(receiver.kept) > 200)
+    poll_until(lambda: sender.state is SenderState.WAITING)
     with Receiver(receiver.endpoint, receiver.requests) as again:
         # In the middle of the run: what the first one had is sent to the second.
-        wait_until(lambda: len(again.kept) == 500)
+        poll_until(lambda: len(again.kept) == 500)
         assert SenderState.REPAIRING in states
         send_all(sender, 500, TOTAL)
         assert sender.finish().complete is True
@@ -147,7 +148,7 @@ def test_a_daemon_that_is_killed_after_the_run_end_is_waited_for():
             faults=plan,
         )
         send_all(sender)
-        wait_until(lambda: receiver.run is not None and max(receiver.kept) > 900)
+        poll_until(lambda: receiver.run is not None and max(receiver.kept) > 900)
     run = receiver.run
     reports = []
     finisher = threading.Thread(target=lambda: reports.append(sender.finish()))
@@ -166,7 +167,7 @@ def test_it_gives_up_on_a_daemon_that_never_comes_back():
             make_run_start(SHAPE), receiver.endpoint, requests=receiver.requests, reread=reread
         )
         send_all(sender)
-        wait_until(lambda: len(receiver.kept) == TOTAL)
+        poll_until(lambda: len(receiver.kept) == TOTAL)
     report = sender.finish(patience_s=0.5)
     assert report.complete is False
     assert "not confirmed" in report.reason

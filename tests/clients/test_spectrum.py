@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from support.live import MappedRun, make_run_start, publisher, wait_until
+from support.live import MappedRun, make_run_start, publisher
+from support.polling import poll_until
 from zeroloss.cli import main
 from zeroloss.recording.spectrum_files import read_spectrum_file
 from zeroloss.wire.limits import MAX_ASKED_PIXELS
@@ -35,7 +36,7 @@ def half():
 def run(half):
     with LiveMaps(half.maps_endpoint, half.requests_endpoint) as maps:
         found = maps.wait_for_run(10)
-        wait_until(lambda: (found.coverage == 2).sum() == 50)
+        poll_until(lambda: (found.coverage == 2).sum() == 50)
         yield found
 
 

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 from rich.screen import Screen
 
-from support.live import LOW_LOSS, MappedRun, make_run_start, publisher, wait_until
+from support.live import LOW_LOSS, MappedRun, make_run_start, publisher
+from support.polling import poll_until
 from zeroloss.scan import Coverage
 from zeroloss_clients import LiveMaps, MapView
 from zeroloss_clients.terminal import MapsView, final_report, picture, ramp
@@ -147,8 +148,8 @@ def growing():
         source.ledger.announce(340)
         source.store.mark(np.arange(320, 340, dtype=np.uint32), Coverage.LOST)
         run = maps.wait_for_run(10)
-        wait_until(lambda: run.rate_hz == 1000.0 and run.ledger.announced == 340)
-        wait_until(lambda: (run.coverage == Coverage.LOST).sum() == 20)
+        poll_until(lambda: run.rate_hz == 1000.0 and run.ledger.announced == 340)
+        poll_until(lambda: (run.coverage == Coverage.LOST).sum() == 20)
         yield maps, source
 
 
@@ -192,7 +193,7 @@ def test_labels_are_told_by_their_share_and_scalars_by_their_span():
         publishing.open(source)
         source.fill_low_loss([1.25] * 8 + [np.nan] * 8, [0] * 8 + [1] * 6 + [2] * 2)
         run = maps.wait_for_run(10)
-        wait_until(lambda: run.ledger.processed == 16 and not run["low_loss/gap"].mask[0, 0])
+        poll_until(lambda: run.ledger.processed == 16 and not run["low_loss/gap"].mask[0, 0])
         text = "\n".join(screen(MapsView(maps), 80, 24))
         for words in ("gap 1.25 to 1.25 eV", "why", "given", "50 %", "38 %", "12 %", "█ no value"):
             assert words in text
@@ -217,7 +218,7 @@ def test_a_layer_without_any_value_says_so():
         publishing.open(source)
         source.fill_low_loss([np.nan] * 20, [1] * 20)
         run = maps.wait_for_run(10)
-        wait_until(
+        poll_until(
             lambda: run.ledger.processed == 20 and not (run["low_loss/why"].values == 0).any()
         )
         assert "gap no value" in "\n".join(screen(MapsView(maps), 80, 24))
@@ -236,7 +237,7 @@ def test_the_view_before_there_is_anything():
         LiveMaps(publishing.maps_endpoint, publishing.requests_endpoint) as maps,
     ):
         view = MapsView(maps)
-        wait_until(lambda: maps.connected)
+        poll_until(lambda: maps.connected)
         assert "waiting for a run" in "".join(screen(view, 80, 24))
         publishing.open(MappedRun(make_run_start((5, 5))))
         maps.wait_for_run(10)

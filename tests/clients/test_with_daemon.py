@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from support.daemons import ANY, DaemonProcess
-from support.live import wait_until
 from support.packages import make_package
+from support.polling import poll_until
 from support.streams import ELEMENTS, counts_at, make_start
 from zeroloss.scan import Coverage
 from zeroloss.wire import ScanPlan
@@ -53,10 +53,10 @@ def test_live_maps_outlive_the_daemon(flags, monkeypatch):
         try:
             send(sender, 0, SPECTRA // 2)
             run = maps.wait_for_run(20)
-            wait_until(lambda: (run.coverage == Coverage.DONE).sum() > SPECTRA // 4, 20)
+            poll_until(lambda: (run.coverage == Coverage.DONE).sum() > SPECTRA // 4)
             same_ports = daemon.same_ports()
             daemon.kill()
-            wait_until(lambda: not maps.connected, 20)
+            poll_until(lambda: not maps.connected)
             daemon = DaemonProcess(*flags, *same_ports)
             send(sender, SPECTRA // 2, SPECTRA)
             report = sender.finish()

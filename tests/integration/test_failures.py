@@ -12,15 +12,9 @@ import numpy as np
 import pytest
 import zmq
 
-from support.daemons import (
-    ANY,
-    DaemonProcess,
-    get_health,
-    make_config,
-    poll_until,
-    running_daemon,
-)
+from support.daemons import ANY, DaemonProcess, get_health, make_config, running_daemon
 from support.packages import make_package, replace_graph
+from support.polling import poll_until
 from support.streams import ELEMENTS, make_blocks, make_end, make_start
 from zeroloss.recording import RecordedRun
 from zeroloss.scan import Coverage

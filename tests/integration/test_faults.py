@@ -16,13 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.daemons import (
-    RunningDaemon,
-    hspy_layers,
-    make_config,
-    poll_until,
-    running_daemon,
-)
+from support.daemons import RunningDaemon, hspy_layers, make_config, running_daemon
+from support.polling import poll_until
 from support.streams import counts_at, make_blocks, make_end, make_start
 from zeroloss.models import ModelSession, load_package
 from zeroloss.pipeline import Run

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import zmq
 
-from support.daemons import ANY, DaemonProcess, get_health, poll_until
+from support.daemons import ANY, DaemonProcess, get_health
 from support.packages import put_package
+from support.polling import poll_until
 from support.streams import ELEMENTS, counts_at, make_blocks, make_end, make_start
 from zeroloss.models import ModelSession, load_package
 from zeroloss.recording import RecordedRun

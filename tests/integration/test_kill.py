@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from support.daemons import ANY, DaemonProcess, get_health, hspy_layers, poll_until
+from support.daemons import ANY, DaemonProcess, get_health, hspy_layers
+from support.polling import poll_until
 from support.streams import counts_at, make_start
 from zeroloss.wire import RunStart, ScanPlan
 from zeroloss_clients.microscope.readout import Readout

@@ -9,8 +9,9 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
-from support.daemons import hspy_layers, make_config, poll_until, running_daemon
+from support.daemons import hspy_layers, make_config, running_daemon
 from support.packages import REASONS, expected_masked, make_masked_package, make_package
+from support.polling import poll_until
 from support.streams import CHANNELS, ELEMENTS, T0_NS, counts_at, make_end, make_start
 from zeroloss.models import ModelSession, load_package
 from zeroloss.scan import Coverage

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from support.daemons import ANY, DaemonProcess, poll_until
+from support.daemons import ANY, DaemonProcess
+from support.polling import poll_until
 from zeroloss.cli import main
 
 DATA = Path(__file__).parents[3] / "shared" / "data"

@@ -11,14 +11,8 @@ import numpy as np
 import pytest
 import zmq
 
-from support.daemons import (
-    ANY,
-    DaemonProcess,
-    get_health,
-    make_config,
-    poll_until,
-    running_daemon,
-)
+from support.daemons import ANY, DaemonProcess, get_health, make_config, running_daemon
+from support.polling import poll_until
 from support.streams import counts_at, make_blocks, make_end, make_start
 from zeroloss.recording import FolderHeldError, FolderLock
 from zeroloss.recording.spectrum_files import read_measurement

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.daemons import ANY, DEADLINE_S, DaemonProcess, poll_until
+from support.daemons import ANY, DaemonProcess
+from support.polling import DEADLINE_S, poll_until
 from zeroloss.cli import main
 from zeroloss_clients import LiveMaps, LiveRun
 

@@ -10,9 +10,10 @@ import h5py
 import numpy as np
 import pytest
 
-from support.daemons import hspy_layers, make_config, poll_until, running_daemon
+from support.daemons import hspy_layers, make_config, running_daemon
 from support.packages import expected_masked, expected_selected, make_selected_package
 from support.packages.masked import make_masked_package
+from support.polling import poll_until
 from support.spectrum_files import axis, one
 from support.streams import CHANNELS, T0_NS, counts_at, make_end, make_start
 from zeroloss.cli import main

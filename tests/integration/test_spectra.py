@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.daemons import RunningDaemon, make_config, poll_until, running_daemon
+from support.daemons import RunningDaemon, make_config, running_daemon
 from support.packages import REASONS, make_masked_package
+from support.polling import poll_until
 from support.streams import counts_at, make_blocks, make_end, make_start
 from zeroloss.cli import main
 from zeroloss.wire import ScanPlan

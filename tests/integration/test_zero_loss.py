@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 import zmq
 
-from support.daemons import ANY, DEADLINE_S, DaemonProcess, get_health, poll_until
+from support.daemons import ANY, DaemonProcess, get_health
 from support.packages import make_package
+from support.polling import DEADLINE_S, poll_until
 from support.streams import ELEMENTS, T0_NS, counts_at, make_end, make_start
 from zeroloss.models import ModelSession, load_package
 from zeroloss.scan import Coverage

@@ -4,8 +4,8 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support.live import wait_until
 from support.map_client import DEADLINE_S
+from support.polling import poll_until
 from support.published_runs import SmallRun
 from support.publishers import Connect, metric, new_publisher
 from zeroloss.outputs import Publisher
@@ -184,5 +184,5 @@ def test_an_endless_request_is_cut_off(publisher: Publisher, connect: Connect) -
         except zmq.Again:
             return False
 
-    wait_until(answered, DEADLINE_S)
+    poll_until(answered, DEADLINE_S)
     assert metric(publisher, "malformed_requests_total", fault="oversized") == 0

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.daemons import poll_until
 from support.packages import expected_selected, make_package, make_selected_package
+from support.polling import poll_until
 from support.streams import ELEMENTS, counts_at, make_blocks, make_start
 from zeroloss.models import ModelSession, load_package
 from zeroloss.pipeline import Backlog, Batcher, Run, choose_analyses

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from support.daemons import poll_until
+from support.polling import poll_until
 from support.recordings import BLOCK, frames, make_block, make_start, make_stream
 from zeroloss.recording import find_runs
 from zeroloss.wire import Message, RunEnd, encode

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from mcap.reader import make_reader
 
-from support.daemons import poll_until
+from support.polling import poll_until
 from support.recordings import (
     BLOCK,
     T0_NS,

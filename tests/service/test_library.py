@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from support.daemons import poll_until
 from support.packages import make_dielectric_package, make_selected_package, put_package
+from support.polling import poll_until
 from zeroloss.config import Models
 from zeroloss.models import (
     ModelSession,

@@ -18,6 +18,7 @@ from urllib.request import urlopen
 import numpy as np
 import zmq
 
+from support.polling import DEADLINE_S, poll_until
 from support.streams import make_blocks, make_end
 from zeroloss.config import Config
 from zeroloss.service import Daemon, Finished
@@ -25,7 +26,6 @@ from zeroloss.sources import NativeSource
 from zeroloss.wire import Message, RunStart, decode, encode
 
 ANY = "tcp://127.0.0.1:0"
-DEADLINE_S = 30.0
 
 
 def make_config(folder: Path, models: Path, /, **sections: dict[str, Any]) -> Config:
@@ -134,15 +134,6 @@ def get_health(address: str) -> dict[str, Any]:
             text = error.read()
     health: dict[str, Any] = json.loads(text)
     return health
-
-
-def poll_until(condition: Any, what: str, deadline_s: float = DEADLINE_S) -> None:
-    """Wait for `condition()` without burning the processor; fails after the deadline."""
-    waiter = zmq.Poller()
-    end = monotonic() + deadline_s
-    while not condition():
-        assert monotonic() < end, f"waited {deadline_s:g} s for {what}"
-        waiter.poll(5)
 
 
 def collect(socket: zmq.Socket[bytes], kinds: set[str], count: int) -> list[Message]:

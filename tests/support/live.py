@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -49,15 +49,6 @@ LOW_LOSS = replace(
         OutputInfo(name="why", kind="label", shape=(), labels=("given", "metal", "vacuum")),
     ),
 )
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Return as soon as `condition()` holds; fail after `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        pause.wait(0.005)
 
 
 def make_run_start(shape: tuple[int, int], **changes: object) -> RunStart:
