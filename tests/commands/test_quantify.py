@@ -276,9 +276,9 @@ def test_an_element_in_exactly_1_percent_of_the_pixels_is_found() -> None:
     counts = rng.poisson(1e6 * shape, (100, 1000)).astype(float)
     counts[41] = rng.poisson(1e3 * (shape + 0.6 * (energy > 532) * (energy / 532.0) ** -3.0))
     identifying = ModelStore(()).get("elements_fast")
-    package = find_package("quantify", ())
+    package = find_package("quantify", ModelStore())
     for pixels, expected in ((counts, "O"), (np.vstack([counts, counts[:1]]), None)):
-        quantifier = Quantifier(spectra_of(pixels, 400.0, 0.5), package, (), "cpu")
+        quantifier = Quantifier(spectra_of(pixels, 400.0, 0.5), package, ModelStore(), "cpu")
         looked_at: list[int] = []
         if expected is None:
             with pytest.raises(ValueError, match="finds no element"):
@@ -292,12 +292,14 @@ def test_the_sum_leaves_out_pixels_without_counts() -> None:
     counts = np.random.default_rng(1).poisson(50.0, (1300, 40)).astype(float)
     counts[[3, 700, 1299]] = np.nan
     counts[9, 7] = np.nan
-    quantifier = Quantifier(spectra_of(counts, 400.0, 1.0), find_package("quantify", ()), (), "cpu")
+    quantifier = Quantifier(
+        spectra_of(counts, 400.0, 1.0), find_package("quantify", ModelStore()), ModelStore(), "cpu"
+    )
     expected = counts[np.isfinite(counts).any(axis=1)].sum(axis=0, keepdims=True)
     np.testing.assert_array_equal(quantifier._sums["core_loss"], expected.astype(np.float32))
     assert np.isnan(expected).sum() == 1
     nothing = spectra_of(np.full((2, 40), np.nan), 400.0, 1.0)
-    sums = Quantifier(nothing, find_package("quantify", ()), (), "cpu")._sums
+    sums = Quantifier(nothing, find_package("quantify", ModelStore()), ModelStore(), "cpu")._sums
     assert np.isnan(sums["core_loss"]).all()
 
 

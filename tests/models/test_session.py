@@ -352,10 +352,10 @@ def test_full_batches_are_written_in_place(open_graph: Open) -> None:
     inputs |= {name: np.ones(8, np.float32) for name in ("offset_ev", "scale_ev")}
     names = ["probability", "spread"]
     room = np.full((3, 8, 4), 7.0, np.float32)
-    assert session._whole.run_into(names, inputs, [room[0], room[2]])
+    assert session._light.run_into(names, inputs, [room[0], room[2]])
     assert [set(part.ravel()) for part in room] == [{2.0}, {7.0}, {-1.0}]
     room = np.full((3, 8, 5), 7.0, np.float32)
-    assert not session._whole.run_into(names, inputs, [room[0], room[2]])
+    assert not session._light.run_into(names, inputs, [room[0], room[2]])
     assert set(room.ravel()) == {7.0}
 
 

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,7 @@ class Identifier:
         self._axis_error = AXIS_ERROR if AXIS_ERROR in names else None
         self._evidence = gives_evidence(package.manifest)
         self._session = ModelSession(package, provider)
+        self._provider: Provider = provider
 
     def why_not(self, spectra: Spectra) -> str | None:
         """Why the model cannot look at these spectra; None when it can."""
@@ -145,7 +147,7 @@ class Identifier:
         optional = (self._output, self._spread, self._axis_error)
         wanted = [name for name in optional if name is not None]
         wanted += [item.name for item, _ in self._doubts]
-        outputs = self._run(spectra, spectra.counts[first:stop], wanted)
+        outputs = self._run(self._session, spectra, spectra.counts[first:stop], wanted)
         return Answer(
             outputs[self._output],
             None if self._spread is None else outputs[self._spread],
@@ -159,12 +161,19 @@ class Identifier:
             return {}
         if len(spectra.names) > 1:
             spectra = mean_of(spectra)
-        answers = self._run(spectra, spectra.counts, EVIDENCE)
+        answers = self._run(self._proving, spectra, spectra.counts, EVIDENCE)
         return edges_in_range(self._session.package.manifest, answers)
 
-    def _run(self, spectra: Spectra, counts: Floats, outputs: Sequence[str]) -> dict[str, Floats]:
+    @cached_property
+    def _proving(self) -> ModelSession:
+        """Open for the evidence alone, which is asked for less often."""
+        return ModelSession(self._session.package, self._provider, outputs=EVIDENCE)
+
+    def _run(
+        self, session: ModelSession, spectra: Spectra, counts: Floats, outputs: Sequence[str]
+    ) -> dict[str, Floats]:
         settled = self.settled(spectra)
-        return self._session.run(
+        return session.run(
             counts,
             spectra.axis.offset_ev,
             spectra.axis.scale_ev,

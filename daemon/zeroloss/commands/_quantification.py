@@ -97,9 +97,8 @@ class Quantified:
         return [labels[int(code)] if np.isfinite(code) else NO_ANSWER for code in values[reason]]
 
 
-def find_package(wanted: str, folders: Sequence[Path]) -> ModelPackage:
+def find_package(wanted: str, store: ModelStore) -> ModelPackage:
     """The package of that name or in that folder; `QuantifyError` if it is no quantification."""
-    store = ModelStore(folders)
     is_folder = wanted not in store.packages() and Path(wanted).is_dir()
     package = load_package(Path(wanted)) if is_folder else store.get(wanted)
     selection = package.manifest.takes.selection
@@ -183,16 +182,17 @@ class Quantifier:
         self,
         file: SpectrumFile,
         package: ModelPackage,
-        folders: Sequence[Path],
+        store: ModelStore,
         provider: Provider,
     ) -> None:
         self._file = file
         self._provider: Provider = provider
         self._start = run_start(file, t_ns=time.time_ns())
         self._session = ModelSession(package, provider)
+        # The only range of a file is corrected by no other.
         self._shifting = [
-            ModelSession(item, provider)
-            for item in ModelStore(folders).packages().values()
+            ModelSession(item, provider, outputs=[item.manifest.shifts_axis])
+            for item in (store.packages().values() if len(file.ranges) > 1 else ())
             if item.manifest.shifts_axis is not None and not item.manifest.when_named
         ]
         self._counts = {
@@ -291,7 +291,7 @@ class Quantifier:
         chi2 = self._chi2(analysis)
         if not gives_evidence(identifying.manifest) or not np.isfinite(chi2):
             return None
-        session = ModelSession(identifying, self._provider)
+        session = ModelSession(identifying, self._provider, outputs=EVIDENCE)
         looking = choose_analyses(before, [session, *self._shifting])
         asked = next((item for item in looking if item.session is session), None)
         if asked is None or asked.range != analysis.range:

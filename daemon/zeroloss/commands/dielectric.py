@@ -129,7 +129,8 @@ def run(args: argparse.Namespace) -> int:
     axis = axis_given(args)
     package = find_package(args.package, args.models)
     given = given_to(package, settings(args.set), args.refractive_index)
-    session = ModelSession(package, args.provider)
+    names = [item.name for item in package.manifest.outputs]
+    session = ModelSession(package, args.provider, outputs=names)
     console = Console(highlight=False)
     answered = failed = 0
     for path, out in zip(args.files, outs, strict=True):

@@ -14,16 +14,13 @@ class NotProtobufError(ValueError):
     """The bytes are no protobuf message."""
 
 
-def fields(view: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Field numbers and values: integers as they are, everything with a length as its bytes."""
-    for field, value, _ in encoded_fields(view):
-        yield field, value
+def fields(view: memoryview) -> Iterator[tuple[int, int | memoryview, memoryview]]:
+    """Field numbers, values, and the bytes of the whole field, so that it can be copied as it is.
 
-
-def encoded_fields(view: memoryview) -> Iterator[tuple[int, int | memoryview, memoryview]]:
-    """As `fields`, with the bytes of the whole field, so that it can be copied as it is."""
-    at = 0
-    while at < len(view):
+    Values are integers as they are, and of everything with a length its bytes.
+    """
+    at, end = 0, len(view)
+    while at < end:
         begin = at
         key, at = _varint(view, at)
         field, kind = key >> 3, key & 7
@@ -37,10 +34,11 @@ def encoded_fields(view: memoryview) -> Iterator[tuple[int, int | memoryview, me
             length = 4 if kind == _FIXED32 else 8
         else:
             raise NotProtobufError(f"field of unknown kind {kind} at byte {at}")
-        if field == 0 or length > len(view) - at:
+        if field == 0 or length > end - at:
             raise NotProtobufError(f"field {field} of {length} bytes at byte {at} is cut off")
-        yield field, view[at : at + length], view[begin : at + length]
-        at += length
+        stop = at + length
+        yield field, view[at:stop], view[begin:stop]
+        at = stop
 
 
 def encode_bytes(field: int, content: bytes) -> bytes:
@@ -49,6 +47,9 @@ def encode_bytes(field: int, content: bytes) -> bytes:
 
 
 def _varint(view: memoryview, at: int) -> tuple[int, int]:
+    # Nearly all numbers are of one byte.
+    if at < len(view) and view[at] < 0x80:
+        return view[at], at + 1
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(view):

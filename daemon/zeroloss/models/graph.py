@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from threading import Lock
 from typing import Any
 
@@ -81,7 +81,7 @@ class CutGraph:
         self,
         graph: bytes,
         prepared: Sequence[str],
-        outputs: Sequence[str],
+        outputs: Collection[str],
         open_part: Callable[[bytes], OpenGraph],
         named: str,
     ) -> None:

@@ -45,7 +45,7 @@ def check_onnx(data: bytes) -> int:
     graphs = 0
     view = memoryview(data)
     try:
-        for field, value in fields(view):
+        for field, value, _ in fields(view):
             if field == _OPSET_IMPORT and isinstance(value, memoryview):
                 version = _standard_opset(value)
                 opset = version if version is not None else opset
@@ -61,7 +61,7 @@ def check_onnx(data: bytes) -> int:
 
 def _standard_opset(view: memoryview) -> int | None:
     domain, version = b"", None
-    for field, value in fields(view):
+    for field, value, _ in fields(view):
         if field == 1 and isinstance(value, memoryview):
             domain = bytes(value)
         elif field == 2 and isinstance(value, int):
@@ -73,7 +73,7 @@ def _refuse_external(view: memoryview, message: int, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise PackageError(f"nests its graphs deeper than {MAX_DEPTH} levels")
     inside = _INSIDE[message]
-    for field, value in fields(view):
+    for field, value, _ in fields(view):
         if message == _TENSOR and (
             field == _TENSOR_EXTERNAL_DATA
             or (field == _TENSOR_DATA_LOCATION and value == _EXTERNAL)

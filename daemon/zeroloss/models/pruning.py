@@ -7,8 +7,9 @@ ONNX Runtime computes every output of a graph whatever it is asked for: the run 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence, Set
+from dataclasses import dataclass
 
-from ._protobuf import NotProtobufError, encode_bytes, encoded_fields, fields
+from ._protobuf import NotProtobufError, encode_bytes, fields
 from .errors import PackageError
 
 # Field numbers of onnx.proto.
@@ -35,7 +36,7 @@ def prune(model: bytes, outputs: Set[str], given: Collection[str] = ()) -> bytes
     """
     parts: list[bytes] = []
     try:
-        for field, value, whole in encoded_fields(memoryview(model)):
+        for field, value, whole in fields(memoryview(model)):
             if field == _MODEL_GRAPH and isinstance(value, memoryview):
                 graph = _pruned_graph(value, _encoded(outputs), _encoded(given))
                 parts.append(encode_bytes(field, graph))
@@ -44,6 +45,19 @@ def prune(model: bytes, outputs: Set[str], given: Collection[str] = ()) -> bytes
     except NotProtobufError as error:
         raise PackageError(f"is not an ONNX file: {error}") from None
     return b"".join(parts)
+
+
+def output_names(model: bytes) -> set[str]:
+    """Names of the outputs of an ONNX model; `PackageError` as `prune`."""
+    try:
+        return {
+            name.decode()
+            for field, graph in _messages(memoryview(model))
+            if field == _MODEL_GRAPH
+            for name in _names_of(graph, _OUTPUT)
+        }
+    except NotProtobufError as error:
+        raise PackageError(f"is not an ONNX file: {error}") from None
 
 
 def read_values(model: bytes, outputs: Set[str]) -> set[str]:
@@ -65,7 +79,7 @@ def read_values(model: bytes, outputs: Set[str]) -> set[str]:
 
 def _pruned_graph(graph: memoryview, wanted: set[bytes], given: set[bytes]) -> bytes:
     nodes = _nodes(graph)
-    made = {name for node in nodes for name in _names(node, _NODE_OUTPUT)}
+    made = {name for node in nodes for name in node.makes}
     lost = given - made.intersection(_names_of(graph, _OUTPUT))
     if lost:
         raise PackageError(
@@ -74,13 +88,15 @@ def _pruned_graph(graph: memoryview, wanted: set[bytes], given: set[bytes]) -> b
     needed, used = _needed(nodes, wanted, given)
     parts: list[bytes] = []
     index = -1
-    for field, value, whole in encoded_fields(graph):
+    for field, value, whole in fields(graph):
         if field == _NODE:
             index += 1
         if not isinstance(value, memoryview):
             parts.append(bytes(whole))
         elif field == _NODE:
-            if index in used:
+            if index in used and given.isdisjoint(nodes[index].makes):
+                parts.append(bytes(whole))
+            elif index in used:
                 parts.append(encode_bytes(field, _without(value, given)))
         elif field == _OUTPUT:
             name = set(_names(value, _VALUE_INFO_NAME))
@@ -99,7 +115,7 @@ def _pruned_graph(graph: memoryview, wanted: set[bytes], given: set[bytes]) -> b
 
 
 def _needed(
-    nodes: list[memoryview],
+    nodes: Sequence[_Node],
     wanted: set[bytes],
     given: set[bytes],
     *,
@@ -110,32 +126,53 @@ def _needed(
     used: set[int] = set()
     # Nodes stand in the order of execution, so every user of a value comes after its maker.
     for index in reversed(range(len(nodes))):
-        if not needed.isdisjoint(_names(nodes[index], _NODE_OUTPUT)):
+        if not needed.isdisjoint(nodes[index].makes):
             used.add(index)
-            needed.update(_used_by(nodes[index], sized))
+            needed.update(nodes[index].read(sized))
             needed -= given
             needed.discard(_LEFT_OUT)
     return needed, used
 
 
-def _used_by(node: memoryview, sized: Set[bytes]) -> Iterator[bytes]:
-    """Names that a node reads, of those `sized` by their values; also inside branches and loops."""
-    for_size = not set(_OF_SHAPE).isdisjoint(_names(node, _NODE_OPERATOR))
-    for field, value in _messages(node):
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """Names of the tensors that a node makes and takes; nodes `inside` its branches and loops."""
+
+    makes: Sequence[bytes]
+    takes: Sequence[bytes]
+    for_size: bool
+    inside: Sequence[_Node]
+
+    def read(self, sized: Set[bytes]) -> Iterator[bytes]:
+        """Names that it reads, of those `sized` by their values; also in branches and loops."""
+        for name in self.takes:
+            if not (self.for_size and name in sized):
+                yield name
+        for node in self.inside:
+            yield from node.read(sized)
+
+
+def _node(message: memoryview) -> _Node:
+    makes, takes, inside = [], [], []
+    operator = b""
+    for field, value in _messages(message):
         if field == _NODE_INPUT:
-            if not (for_size and bytes(value) in sized):
-                yield bytes(value)
+            takes.append(bytes(value))
+        elif field == _NODE_OUTPUT:
+            makes.append(bytes(value))
+        elif field == _NODE_OPERATOR:
+            operator = bytes(value)
         elif field == _NODE_ATTRIBUTE:
             for inner, graph in _messages(value):
                 if inner in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
-                    for content in _nodes(graph):
-                        yield from _used_by(content, sized)
+                    inside += _nodes(graph)
+    return _Node(makes, takes, operator in _OF_SHAPE, inside)
 
 
 def _without(node: memoryview, given: set[bytes]) -> bytes:
     """The node with other names for outputs that are given: it makes more than them."""
     parts = []
-    for field, value, whole in encoded_fields(node):
+    for field, value, whole in fields(node):
         if field == _NODE_OUTPUT and isinstance(value, memoryview) and bytes(value) in given:
             parts.append(encode_bytes(field, bytes(value) + b"/not_used"))
         else:
@@ -147,7 +184,7 @@ def _open_first(message: memoryview, path: Sequence[int] = _TO_FIRST_DIMENSION) 
     """The name and type of a tensor, nothing said of its first dimension."""
     parts = []
     found = False
-    for field, value, whole in encoded_fields(message):
+    for field, value, whole in fields(message):
         if field == path[0] and isinstance(value, memoryview) and not found:
             found = True
             parts.append(encode_bytes(field, _open_first(value, path[1:]) if path[1:] else b""))
@@ -165,8 +202,8 @@ def _sparse_name(tensor: memoryview) -> list[bytes]:
     ]
 
 
-def _nodes(graph: memoryview) -> list[memoryview]:
-    return [value for field, value in _messages(graph) if field == _NODE]
+def _nodes(graph: memoryview) -> list[_Node]:
+    return [_node(value) for field, value in _messages(graph) if field == _NODE]
 
 
 def _names_of(graph: memoryview, wanted: int) -> list[bytes]:
@@ -184,7 +221,7 @@ def _encoded(names: Collection[str]) -> set[bytes]:
 
 
 def _messages(view: memoryview) -> Iterator[tuple[int, memoryview]]:
-    for field, value in fields(view):
+    for field, value, _ in fields(view):
         if isinstance(value, memoryview):
             yield field, value
 

@@ -10,7 +10,6 @@ import contextlib
 import importlib
 import importlib.metadata
 import io
-import re
 from threading import Lock
 from typing import Any
 
@@ -49,12 +48,7 @@ def import_onnxruntime() -> Any:
 
 def installed_wheels() -> list[str]:
     """The installed distributions that own the import name, by normalised name."""
-    names = {
-        re.sub(r"[-_.]+", "-", item.name).lower()
-        for item in importlib.metadata.distributions()
-        if item.name is not None
-    }
-    return [name for name in WHEELS if name in names]
+    return [name for name in WHEELS if any(importlib.metadata.distributions(name=name))]
 
 
 def preload_gpu_libraries(ort: Any) -> str:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from statistics import median
+from threading import Lock
 from typing import Any, cast
 
 import numpy as np
@@ -20,7 +21,7 @@ from .manifest import Output, Takes
 from .package import ModelPackage
 from .parameters import default_values, trial_selections, trial_values
 from .provider import EP_NAMES, Provider, open_session
-from .pruning import prune
+from .pruning import output_names, prune
 
 WARM_UP_RUNS = 3
 _FLOAT = "tensor(float)"
@@ -29,9 +30,9 @@ _FLOAT = "tensor(float)"
 class ModelSession:
     """One model package, open on one execution provider.
 
-    A package with outputs of kind `spectrum` is opened twice: as it is, and without what only they
-    need, for maps, which are asked for at every pixel. One with prepared tensors is opened as it
-    is, for spectra, and cut in two, for maps.
+    What `outputs` need is opened at once and the rest left out; by default these are the outputs of
+    maps, all but those of kind `spectrum`. A package with prepared tensors is cut in two for them.
+    The graph as it is in the file is opened too when another output is first asked for.
 
     `run` may be called from several threads at once. `provider` is the name of the execution
     provider that really runs the graph, `precision` that of the graph, `timings` the median
@@ -42,29 +43,35 @@ class ModelSession:
     """
 
     def __init__(
-        self, package: ModelPackage, provider: Provider = "cpu", *, threads: int = 1
+        self,
+        package: ModelPackage,
+        provider: Provider = "cpu",
+        *,
+        threads: int = 1,
+        outputs: Collection[str] | None = None,
     ) -> None:
         self.package = package
         self.precision: str = package.manifest.graph.precision
         self.timings: dict[int, float] = {}
-        graph = package.read_graph()
-        self._whole, self.provider = self._open(graph, provider, threads)
-        self._check_graph()
-        self._light: OpenGraph | None = None
+        self._asked: Provider = provider
+        self._threads = threads
+        self._lock = Lock()
+        self._whole: OpenGraph | None = None
+        self._graph = graph = package.read_graph()
+        every, prepared = package.manifest.outputs, package.manifest.graph.prepared
+        self._check_names("output", output_names(graph), {o.name for o in every} | {*prepared})
+        light = self._wanted(outputs)
+        if outputs is None:
+            light = [item for item in every if item.kind != "spectrum"] or light
+        self._light_names = frozenset(item.name for item in light)
         self._cut: CutGraph | None = None
-        names = [item.name for item in package.manifest.outputs]
-        light = [item.name for item in package.manifest.outputs if item.kind != "spectrum"]
-        self._light_names = frozenset(light or names)
-        resolved = next(key for key, name in EP_NAMES.items() if name == self.provider)
-
-        def open_part(part: bytes) -> OpenGraph:
-            return self._open(part, cast(Provider, resolved), threads)[0]
-
-        prepared = package.manifest.graph.prepared
         if prepared:
-            self._cut = CutGraph(graph, prepared, sorted(self._light_names), open_part, self._named)
-        elif len(self._light_names) < len(names):
-            self._light = open_part(prune(graph, self._light_names))
+            self._cut = CutGraph(graph, prepared, self._light_names, self._open, self._named)
+            self._light = self._cut.fit
+        elif len(light) < len(every):
+            self._light = self._open(prune(graph, self._light_names))
+        else:
+            self._light = self._open_whole()
         buckets = package.manifest.buckets
         self._on_cpu = self.provider == EP_NAMES["cpu"]
         self.buckets: tuple[int, ...] = (
@@ -157,8 +164,7 @@ class ModelSession:
         }
         light = not whole and self._light_names.issuperset(names)
         cut = self._cut if light else None
-        graph = self._light if light and self._light is not None else self._whole
-        graph = graph if cut is None else cut.fit
+        graph = self._light if light else self._open_whole()
         # A copy of the answers, in memory that is fresh every time, costs a third of a fast graph.
         direct = self._on_cpu and not any(item.selected for item in wanted)
         prepared = cut.once(inputs) if cut is not None and n and wanted else None
@@ -231,12 +237,22 @@ class ModelSession:
     def _named(self) -> str:
         return f"model package {self.package.folder}"
 
-    def _open(self, graph: bytes, provider: Provider, threads: int) -> tuple[OpenGraph, str]:
+    def _open(self, graph: bytes) -> OpenGraph:
         try:
-            session, actual = open_session(graph, provider, threads)
+            session, self.provider = open_session(graph, self._asked, self._threads)
         except PackageError as error:
             raise PackageError(f"{self._named}: {error}") from error
-        return OpenGraph(session, self._named), actual
+        # What is opened later runs where the first part runs.
+        self._asked = cast(Provider, next(k for k, v in EP_NAMES.items() if v == self.provider))
+        self._check(session)
+        return OpenGraph(session, self._named)
+
+    def _open_whole(self) -> OpenGraph:
+        with self._lock:
+            if self._whole is None:
+                self._whole = self._open(self._graph)
+                self._graph = b""
+            return self._whole
 
     def _wanted(self, outputs: Collection[str] | None) -> list[Output]:
         known = self.package.manifest.outputs
@@ -250,50 +266,43 @@ class ModelSession:
             )
         return [item for item in known if item.name in outputs]
 
-    def _check_graph(self) -> None:
+    def _check(self, session: Any) -> None:
+        """Compare the inputs of a part of the graph, and those outputs that it has."""
         manifest = self.package.manifest
-        session = self._whole.session
-        outputs: dict[str, Shape | None] = {
-            item.name: (None, *item.shape) for item in manifest.outputs
-        }
-        # What a prepared tensor is beyond its batch is between the two parts of the graph.
-        outputs |= dict.fromkeys(manifest.graph.prepared)
-        self._compare("input", session.get_inputs(), expected_inputs(manifest), symbolic_ok=False)
-        self._compare("output", session.get_outputs(), outputs, symbolic_ok=True)
+        prepared = manifest.graph.prepared
+        expected = expected_inputs(manifest)
+        inputs = [item for item in session.get_inputs() if item.name not in prepared]
+        self._check_names("input", {item.name for item in inputs}, set(expected))
+        for item in inputs:
+            self._check_form("input", item, expected[item.name], symbolic_ok=False)
+        shapes: dict[str, Shape] = {item.name: (None, *item.shape) for item in manifest.outputs}
+        for item in session.get_outputs():
+            if item.name not in prepared:
+                self._check_form("output", item, shapes[item.name], symbolic_ok=True)
+            # What a prepared tensor is beyond its batch is between the two parts of the graph.
+            elif not item.shape or isinstance(item.shape[0], int):
+                raise PackageError(
+                    f"{self._named}: the prepared tensor {item.name} has the shape {item.shape}, "
+                    "expected is an open first size, the batch"
+                )
 
-    def _compare(
-        self,
-        what: str,
-        arguments: list[Any],
-        expected: Mapping[str, Shape | None],
-        *,
-        symbolic_ok: bool,
-    ) -> None:
-        names = {item.name for item in arguments}
-        if names != set(expected):
+    def _check_names(self, what: str, names: set[str], expected: set[str]) -> None:
+        if names != expected:
             raise PackageError(
                 f"{self._named}: the graph has the {what}s {_list(names)}, expected are "
                 f"{_list(expected)}"
             )
-        for item in arguments:
-            shape = expected[item.name]
-            if shape is None:
-                if not item.shape or isinstance(item.shape[0], int):
-                    raise PackageError(
-                        f"{self._named}: the prepared tensor {item.name} has the shape "
-                        f"{item.shape}, expected is an open first size, the batch"
-                    )
-                continue
-            if item.type != _FLOAT:
-                raise PackageError(
-                    f"{self._named}: {what} {item.name} is of type {item.type}, expected {_FLOAT}"
-                )
-            if not _fits(item.shape, shape, symbolic_ok):
-                wanted = ["any" if size is None else size for size in shape]
-                raise PackageError(
-                    f"{self._named}: {what} {item.name} has the shape {item.shape}, expected "
-                    f"{wanted}"
-                )
+
+    def _check_form(self, what: str, item: Any, shape: Shape, *, symbolic_ok: bool) -> None:
+        if item.type != _FLOAT:
+            raise PackageError(
+                f"{self._named}: {what} {item.name} is of type {item.type}, expected {_FLOAT}"
+            )
+        if not _fits(item.shape, shape, symbolic_ok):
+            wanted = ["any" if size is None else size for size in shape]
+            raise PackageError(
+                f"{self._named}: {what} {item.name} has the shape {item.shape}, expected {wanted}"
+            )
 
 
 def trial_axis(takes: Takes, channels: int) -> tuple[float, float]:
