@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import shutil
 from collections.abc import Callable
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -52,19 +56,48 @@ def folder(scan: SpecimenScan, tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
+def quantify(folder: Path, *arguments: object) -> tuple[int, str]:
+    """Runs the command beside the files of a folder; gives exit code and what it said."""
+    said = io.StringIO()
+    with chdir(folder), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "240")
+        with redirect_stdout(said), redirect_stderr(said):
+            code = main(["quantify", *map(str, arguments)])
+    return code, said.getvalue()
+
+
 @pytest.fixture
-def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Runs the command beside the files; gives exit code and what it said."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("COLUMNS", "240")
+def call(folder: Path) -> Call:
+    return partial(quantify, folder)
 
-    def run(*arguments: object) -> tuple[int, str]:
-        capsys.readouterr()
-        code = main(["quantify", *map(str, arguments)])
-        said = capsys.readouterr()
-        return code, said.out + said.err
 
-    return run
+@dataclass
+class Quantified:
+    """What the command said, and the files that it wrote."""
+
+    said: str
+    csv: Path
+    map: Path
+
+
+def quantified(folder: Path, out: Path, *arguments: object) -> Quantified:
+    table, maps = out / "out.csv", out / "out.hspy"
+    code, said = quantify(folder, *arguments, "--csv", table, "--map", maps)
+    assert code == 0, said
+    return Quantified(said, table, maps)
+
+
+@pytest.fixture(scope="module")
+def with_low_loss(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Quantified:
+    """The scan with its low loss, by one thread; exposures are not told."""
+    flags = ("--ratio", "Mn/O", "--ratio", "Ti/Mn", "--workers", 1)
+    return quantified(folder, tmp_path_factory.mktemp("low"), "super.hspy", *LOW, *CHOSEN, *flags)
+
+
+@pytest.fixture(scope="module")
+def core_alone(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Quantified:
+    """The scan without its low loss."""
+    return quantified(folder, tmp_path_factory.mktemp("core"), "super.hspy", *CHOSEN)
 
 
 def rows(path: Path) -> dict[str, np.ndarray]:
@@ -107,12 +140,9 @@ def test_a_scan_with_its_low_loss_is_quantified_pixel_by_pixel(
         assert line.count("±") == 4
 
 
-def test_maps_hold_what_the_csv_holds(call: Call, tmp_path: Path) -> None:
-    table, maps = tmp_path / "out.csv", tmp_path / "out.hspy"
-    code, said = call("super.hspy", *LOW, *CHOSEN, "--csv", table, "--map", maps)
-    assert code == 0, said
-    found = rows(table)
-    with h5py.File(maps) as file:
+def test_maps_hold_what_the_csv_holds(with_low_loss: Quantified) -> None:
+    found = rows(with_low_loss.csv)
+    with h5py.File(with_low_loss.map) as file:
         signal = file["Experiments/quantify atomic_fraction"]
         assert signal["data"].shape == (4, *SHAPE)
         labels = [item.decode() for item in signal["metadata/Zeroloss/_list_labels"][()]]
@@ -123,23 +153,22 @@ def test_maps_hold_what_the_csv_holds(call: Call, tmp_path: Path) -> None:
         assert signal["metadata/Zeroloss/package/parameters"].attrs["beam_kev"] == 200.0
 
 
-def test_ratios_are_told_with_an_error(call: Call, scan: SpecimenScan) -> None:
-    code, said = call("super.hspy", *LOW, *CHOSEN, "--ratio", "Mn/O", "--ratio", "Ti/Mn")
-    assert code == 0, said
+def test_ratios_are_told_with_an_error(with_low_loss: Quantified, scan: SpecimenScan) -> None:
     total = {e: scan.areal_density[scan.elements.index(e)].sum() for e in ELEMENTS}
     for above, below in (("Mn", "O"), ("Ti", "Mn")):
-        (line,) = [item for item in said.splitlines() if item.startswith(f"{above}/{below} ")]
+        lines = with_low_loss.said.splitlines()
+        (line,) = [item for item in lines if item.startswith(f"{above}/{below} ")]
         value, _, error = line.split(":")[1].split("(")[0].split()
         assert float(value) == pytest.approx(total[above] / total[below], rel=0.2)
         assert 0 < float(error) < 0.2 * float(value)
         assert "amounts taken as independent" in line
 
 
-def test_without_exposures_or_low_loss_there_are_percentages_and_the_reason(call: Call) -> None:
-    code, said = call("super.hspy", *LOW, *CHOSEN)
-    assert (code, "note: no areal densities: exposure ratio" in said) == (0, True), said
-    code, said = call("super.hspy", *CHOSEN)
-    assert (code, "note: no areal densities: no low loss" in said) == (0, True), said
+def test_without_exposures_or_low_loss_there_are_percentages_and_the_reason(
+    with_low_loss: Quantified, core_alone: Quantified
+) -> None:
+    assert "note: no areal densities: exposure ratio" in with_low_loss.said
+    assert "note: no areal densities: no low loss" in core_alone.said
 
 
 def test_auto_asks_which_elements_there_are(call: Call) -> None:
@@ -150,19 +179,17 @@ def test_auto_asks_which_elements_there_are(call: Call) -> None:
 
 
 def test_elements_of_the_form_that_the_daemon_takes_are_respected(
-    call: Call, tmp_path: Path
+    call: Call, core_alone: Quantified, tmp_path: Path
 ) -> None:
-    tables = []
-    for index, chosen in enumerate((("--elements", "Mn,O"), ("--set", "quantify.elements=Mn,O"))):
-        out = tmp_path / f"{index}.csv"
-        code, said = call("super.hspy", *LOW, *chosen, "--ratio", "Mn/O", "--csv", out)
-        assert code == 0, said
-        assert "elements found by" not in said
-        assert "Mn/O of the sum: " in said
-        tables.append(out.read_text())
-    assert tables[0] == tables[1]
+    out = tmp_path / "out.csv"
+    chosen = ("--set", f"quantify.elements={','.join(ELEMENTS)}")
+    code, said = call("super.hspy", *chosen, "--ratio", "Mn/O", "--csv", out)
+    assert code == 0, said
+    assert "elements found by" not in said
+    assert "Mn/O of the sum: " in said
+    assert out.read_bytes() == core_alone.csv.read_bytes()
     # A flag goes over --set, auto too.
-    code, said = call("super.hspy", *LOW, "--elements", "auto", "--set", "quantify.elements=Mn,O")
+    code, said = call("super.hspy", "--elements", "auto", *chosen)
     assert (code, "elements found by elements" in said) == (0, True), said
 
 
@@ -189,10 +216,18 @@ def test_a_wrong_axis_is_mended_and_said(call: Call, folder: Path, scan: Specime
     assert abs(found[()] - truth) < abs(found["--axis", "as-is"] - truth)
 
 
-def test_flags_go_over_the_file_and_say_so(call: Call) -> None:
-    code, said = call("super.hspy", *CHOSEN, "--collection-mrad", 20)
+def test_flags_go_over_the_file_and_say_so(call: Call, tmp_path: Path) -> None:
+    out = tmp_path / "out.hspy"
+    flags = ("--collection-mrad", 20, "--convergence-mrad", 0)
+    code, said = call("super.hspy", *CHOSEN, *flags, "--map", out)
     assert code == 0, said
     assert "collection_mrad = 20 as given; the file says 36" in said
+    # A parallel beam is taken as given.
+    assert "convergence_mrad = 0 as given; the file says 22" in said
+    with h5py.File(out) as file:
+        parameters = file["Experiments/quantify why/metadata/Zeroloss/package/parameters"]
+        assert parameters.attrs["collection_mrad"] == 20.0
+        assert parameters.attrs["convergence_mrad"] == 0.0
 
 
 def test_what_nobody_tells_of_the_microscope_is_asked_for(
@@ -211,34 +246,19 @@ def test_what_nobody_tells_of_the_microscope_is_asked_for(
     code, said = call(bare, "--beam-kev", 200, "--convergence-mrad", 0, "--collection-mrad", 300)
     assert (code, said.count("\n")) == (2, 1)
     assert "bare.hspy: the model quantify: collection_mrad = 300 mrad, expected 0.2 to 200" in said
-    code, said = call(
-        bare, *CHOSEN, "--beam-kev", 200, "--convergence-mrad", 22, "--collection-mrad", 36
-    )
-    assert code == 0, said
 
 
-def test_a_parallel_beam_is_taken_as_given(call: Call, tmp_path: Path) -> None:
-    out = tmp_path / "out.hspy"
-    code, said = call("super.hspy", *CHOSEN, "--convergence-mrad", 0, "--map", out)
-    assert code == 0, said
-    assert "convergence_mrad = 0 as given; the file says 22" in said
-    with h5py.File(out) as file:
-        parameters = file["Experiments/quantify why/metadata/Zeroloss/package/parameters"]
-        assert parameters.attrs["convergence_mrad"] == 0.0
-
-
-def test_rows_of_counts_are_told_their_axis(
-    call: Call, scan: SpecimenScan, folder: Path, tmp_path: Path
+def test_rows_of_counts_are_told_their_axis_and_the_microscope(
+    call: Call, scan: SpecimenScan, core_alone: Quantified, tmp_path: Path
 ) -> None:
     text = tmp_path / "rows.txt"
     np.savetxt(text, scan.core_counts.reshape(24, -1), fmt="%d")
     known = ("--beam-kev", 200, "--convergence-mrad", 22, "--collection-mrad", 36)
     energy = ("--offset-ev", scan.core.offset_ev, "--scale-ev", scan.core.scale_ev)
-    one, two = tmp_path / "text.csv", tmp_path / "file.csv"
-    code, said = call(text, *CHOSEN, *known, *energy, "--csv", one)
+    out = tmp_path / "text.csv"
+    code, said = call(text, *CHOSEN, *known, *energy, "--csv", out)
     assert code == 0, said
-    assert call("super.hspy", *CHOSEN, "--csv", two)[0] == 0
-    found, expected = rows(one), rows(two)
+    found, expected = rows(out), rows(core_alone.csv)
     for element in ELEMENTS:
         name = f"atomic_fraction {element}"
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-4)
@@ -303,7 +323,9 @@ def test_the_sum_leaves_out_pixels_without_counts() -> None:
     assert np.isnan(sums["core_loss"]).all()
 
 
-def test_a_recorded_run_gives_what_its_files_give(call: Call, folder: Path, tmp_path: Path) -> None:
+def test_a_recorded_run_gives_what_its_files_give(
+    call: Call, with_low_loss: Quantified, folder: Path, tmp_path: Path
+) -> None:
     file = read_spectrum_file(folder / "super.hspy", folder / "super-low-loss.hspy")
     start = run_start(file, t_ns=1)
     recorder = Recorder(tmp_path / "recordings", start)
@@ -311,10 +333,9 @@ def test_a_recorded_run_gives_what_its_files_give(call: Call, folder: Path, tmp_
     for message in (*messages, RunEnd(run=start.run, seq=9, t_ns=2, spectra=24)):
         recorder.write(encode(message), 1)
     recorder.close()
-    one, two = tmp_path / "files.csv", tmp_path / "run.csv"
-    assert call("super.hspy", *LOW, *CHOSEN, "--csv", one)[0] == 0
-    assert call(recorder.folder, *CHOSEN, "--csv", two)[0] == 0
-    assert one.read_bytes() == two.read_bytes()
+    out = tmp_path / "run.csv"
+    assert call(recorder.folder, *CHOSEN, "--csv", out)[0] == 0
+    assert out.read_bytes() == with_low_loss.csv.read_bytes()
     code, said = call(recorder.folder, *LOW, *CHOSEN)
     assert (code, "a recording holds its low loss itself" in said) == (2, True)
 
@@ -340,11 +361,10 @@ def test_pixels_without_counts_are_told_by_the_exit_code(
     assert found["why"][:3].tolist() == ["no answer"] * 3
 
 
-def test_threads_change_no_bit(call: Call, tmp_path: Path) -> None:
-    for workers in (1, 3):
-        out = tmp_path / f"{workers}.csv"
-        assert call("super.hspy", *LOW, *CHOSEN, "--workers", workers, "--csv", out)[0] == 0
-    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "3.csv").read_bytes()
+def test_threads_change_no_bit(call: Call, with_low_loss: Quantified, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    assert call("super.hspy", *LOW, *CHOSEN, "--workers", 3, "--csv", out)[0] == 0
+    assert out.read_bytes() == with_low_loss.csv.read_bytes()
 
 
 def test_ctrl_c_leaves_nothing_behind(
@@ -402,9 +422,9 @@ def test_words_that_are_no_symbols_are_refused(call: Call) -> None:
     assert stop.value.code == 2
 
 
-def test_help_shows_examples(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        call("--help")
+        main(["quantify", "--help"])
     assert "zeroloss quantify scan.dm4 --elements Ti,O" in capsys.readouterr().out
 
 

@@ -186,15 +186,10 @@ class Quantifier:
         provider: Provider,
     ) -> None:
         self._file = file
+        self._package = package
+        self._store = store
         self._provider: Provider = provider
         self._start = run_start(file, t_ns=time.time_ns())
-        self._session = ModelSession(package, provider)
-        # The only range of a file is corrected by no other.
-        self._shifting = [
-            ModelSession(item, provider, outputs=[item.manifest.shifts_axis])
-            for item in (store.packages().values() if len(file.ranges) > 1 else ())
-            if item.manifest.shifts_axis is not None and not item.manifest.when_named
-        ]
         self._counts = {
             item.name: mask_invalid(file.counts[item.name], item.saturation, signed=True)[0]
             for item in file.ranges
@@ -203,7 +198,21 @@ class Quantifier:
     @property
     def manifest(self) -> Manifest:
         """Of the quantification package."""
-        return self._session.package.manifest
+        return self._package.manifest
+
+    @cached_property
+    def _session(self) -> ModelSession:
+        return ModelSession(self._package, self._provider)
+
+    @cached_property
+    def _shifting(self) -> list[ModelSession]:
+        # The only range of a file is corrected by no other.
+        packages = self._store.packages().values() if len(self._file.ranges) > 1 else ()
+        return [
+            ModelSession(item, self._provider, outputs=[item.manifest.shifts_axis])
+            for item in packages
+            if item.manifest.shifts_axis is not None and not item.manifest.when_named
+        ]
 
     def looked_at(self) -> int:
         """Pixels that `find` looks at."""
