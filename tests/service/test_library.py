@@ -50,7 +50,13 @@ class Watched:
         return self.library.health()
 
     def wait_for(self, **hashes: str) -> None:
-        poll_until(lambda: self.hashes == hashes, "the models")
+        """Until runs are given these, and /health says so."""
+
+        def told() -> bool:
+            shown = {item["name"]: item["sha256"] for item in self.health["models"]}
+            return self.hashes == shown == hashes
+
+        poll_until(told, "the models")
 
     def wait_broken(self, *sentences: str) -> None:
         def said() -> bool:
@@ -200,7 +206,7 @@ def test_a_package_that_moved_is_the_same_session(tmp_path: Path, watch: Any) ->
     kept = watched.sessions
     shutil.move(tmp_path / "tiny", tmp_path / "moved")
     put_package(tmp_path / "other", name="other")
-    poll_until(lambda: (tmp_path / "moved") in watched.library._store.stamps, "the move")
+    poll_until(lambda: (tmp_path / "moved") in watched.library._published[0].stamps, "the move")
     assert watched.sessions == kept
     assert (watched.swaps, watched.health["models"][0]["on_disk"]) == ([], True)
 

@@ -91,4 +91,7 @@ def _note_closed(
     folder: Path, run: Run, totals: LedgerTotals, detected: Mapping[str, tuple[str, ...]]
 ) -> None:
     note = {"run": run.start.run.hex(), "ledger": asdict(totals), "detected": dict(detected)}
-    (folder / CLOSED_NAME).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+    # In one step: a part of it would already say that the run was finished.
+    part = folder / f".{CLOSED_NAME}.part"
+    part.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+    part.replace(folder / CLOSED_NAME)

@@ -59,7 +59,8 @@ class ModelLibrary:
         self._on_change = on_change
         self._on_swap = on_swap
         self._sessions: dict[str, ModelSession] = {}
-        self._store: ModelStore | None = None
+        # What the next run is given, and the look at the folders that it comes from.
+        self._published: tuple[ModelStore, tuple[ModelSession, ...]] | None = None
         self._told: dict[Path, str] = {}
         self._off_disk: set[str] = set()
         self._stop = Event()
@@ -115,11 +116,10 @@ class ModelLibrary:
 
     def health(self) -> dict[str, object]:
         """What /health tells of the models that the next run is given."""
-        store = self._store
-        if store is None:
+        if self._published is None:
             return {"models": [], "models_broken": [], "models_awaited": []}
+        store, sessions = self._published
         on_disk = {package.sha256 for package in store.packages().values()}
-        sessions = self._in_order()
         running = {session.package.name for session in sessions}
         return {
             "models": [
@@ -158,13 +158,14 @@ class ModelLibrary:
 
     def _look(self, before: dict[Path, Stamp] | None) -> dict[Path, Stamp] | None:
         """Renew what changed; returns a change that may still be under way."""
-        assert self._store is not None
+        assert self._published is not None
+        store, _ = self._published
         seen = look(self._config.models)
-        if seen == self._store.stamps:
+        if seen == store.stamps:
             return None
         if seen != before:
             return seen
-        store = ModelStore(self._config.models, before=self._store)
+        store = ModelStore(self._config.models, before=store)
         for name in self._chosen(store):
             self._renew(name, store, starting=False)
         self._publish(store)
@@ -218,8 +219,9 @@ class ModelLibrary:
         return session
 
     def _publish(self, store: ModelStore) -> None:
-        self._on_change(self._in_order())
-        self._store = store
+        sessions = self._in_order()
+        self._on_change(sessions)
+        self._published = store, sessions
         for folder, sentence in store.broken.items():
             if self._told.get(folder) != sentence:
                 log.warning("model package %s is not used: %s", folder, sentence)
