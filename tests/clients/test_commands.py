@@ -235,6 +235,7 @@ def test_ctrl_c_ends_the_run_as_aborted():
         finally:
             process.kill()
             process.wait()
+        poll_until(lambda: receiver.ends, "the end of the run")
         assert receiver.ends[0].status == "abort"
         assert receiver.ends[0].reason == "stopped by the user"
 

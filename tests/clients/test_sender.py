@@ -66,7 +66,7 @@ def test_without_a_daemon_it_waits_and_says_so_then_goes_on():
     poll_until(lambda: SenderState.WAITING in [*states, sender.state])
     assert pusher.is_alive()
     with Receiver(endpoint) as receiver:
-        pusher.join(10)
+        pusher.join()
         assert sender.finish().complete is None
         poll_until(lambda: len(receiver.kept) == TOTAL)
         assert_all_kept(receiver)
@@ -148,13 +148,13 @@ def test_a_daemon_that_is_killed_after_the_run_end_is_waited_for():
             faults=plan,
         )
         send_all(sender)
-        poll_until(lambda: receiver.run is not None and max(receiver.kept) > 900)
+        poll_until(lambda: receiver.run is not None and sender.report.spectra == TOTAL)
     run = receiver.run
     reports = []
     finisher = threading.Thread(target=lambda: reports.append(sender.finish()))
     finisher.start()
     with Receiver(receiver.endpoint, receiver.requests, run=run) as again:
-        finisher.join(20)
+        finisher.join()
         assert reports[0].complete is True
         assert sorted({*receiver.kept, *again.kept}) == list(range(TOTAL))
         assert run.totals().missed == 0
@@ -185,6 +185,7 @@ def test_a_receiver_that_never_answers_leaves_the_question_open(monkeypatch):
         report = sender.finish()
         assert report.complete is None
         assert f"nobody answers at {nobody}" in report.reason
+        poll_until(lambda: len(receiver.kept) == TOTAL)
         assert_all_kept(receiver)
 
 
@@ -236,13 +237,13 @@ def test_a_publishing_source_reaches_a_subscriber():
         socket.connect(sender.endpoint)
         kinds = []
         while "end" not in kinds:
-            assert socket.poll(5000)
+            assert socket.poll(20_000)
             kinds.append(socket.recv_multipart()[0].split(b"/")[0].decode())
             if len(kinds) == 10:
-                pusher.join(10)
+                pusher.join()
                 finisher = threading.Thread(target=sender.finish)
                 finisher.start()
-        finisher.join(10)
+        finisher.join()
         assert kinds[0] == "run"
         assert kinds.count("spec") == TOTAL // 20
     finally:

@@ -80,7 +80,7 @@ def test_a_model_that_fails_on_some_spectra_costs_their_batch_only(tmp_path: Pat
         assert "the graph failed" in running.health()["model_fault"]
         running.send(*blocks, make_end(start, SPECTRA))
         finished = running.wait_finished()
-        assert running.health()["status"] == "ok"
+        poll_until(lambda: running.health()["status"] == "ok", "health to tell")
     totals = finished.run.totals()
     assert totals.balanced
     assert list(totals.rejected) == ["model failure: InferenceError"]

@@ -122,10 +122,12 @@ def test_a_pixel_is_mapped_when_one_model_answers(tmp_path: Path) -> None:
             return text
 
         # The last batch is told after its pixels are mapped.
-        counted = f'reason="the model gave no finite answer"}} {dark.sum()}.0'
-        poll_until(lambda: counted in metrics(), "the unanswered spectra to be counted")
-        said = metrics()
-    assert 'zeroloss_unanswered_total{package="tiny",reason="no valid channel"} 2.0' in said
+        for package, reason, count in (
+            ("masked", "the model gave no finite answer", dark.sum()),
+            ("tiny", "no valid channel", 2),
+        ):
+            told = f'unanswered_total{{package="{package}",reason="{reason}"}} {count}.0'
+            poll_until(lambda told=told: told in metrics(), told)
     totals = finished.run.totals()
     assert totals.balanced
     assert (totals.processed, totals.rejected) == (

@@ -15,6 +15,7 @@ from support.packages import REASONS, make_masked_package
 from support.polling import poll_until
 from support.streams import counts_at, make_blocks, make_end, make_start
 from zeroloss.cli import main
+from zeroloss.scan import Coverage
 from zeroloss.wire import ScanPlan
 from zeroloss_clients import LiveMaps, LiveRun, SpectrumRefusedError, SummedSpectra
 
@@ -46,7 +47,7 @@ def test_a_run_is_asked_while_it_goes_on_and_when_it_is_over(tmp_path: Path, mod
     with running_daemon(make_config(tmp_path, models)) as running, following(running) as maps:
         running.send(start, *blocks[:3])
         run = maps.wait_for_run(20)
-        poll_until(lambda: received(run, 30), "half of the map")
+        poll_until(lambda: np.count_nonzero(run.coverage == Coverage.DONE) == 30, "half of the map")
         early = run.spectrum(rows=(2, 5), columns=4, what=WHAT)
         assert (early.pixels, early.counted, early.empty) == (3, 1, 2)
         np.testing.assert_array_equal(early["raw/core_loss"], counts_at([24])[0])
@@ -83,7 +84,8 @@ def test_passes_are_summed_while_the_run_is_open_and_read_when_it_is_closed(
             summed["raw/core_loss"], counts_at(positions).sum(axis=0, dtype=float)
         )
         running.send(make_end(start, SPECTRA))
-        maps.wait_for_close(20)
+        finished = running.wait_finished()
+        poll_until(lambda: finished.run.sums is None, "the sums to be let go")
         if record:
             read = run.spectrum(rows=1, columns=(1, 3), what=WHAT)
             assert (read.counted, read.counts_from) == (8, "recording")

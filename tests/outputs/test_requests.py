@@ -4,7 +4,6 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from support.map_client import DEADLINE_S
 from support.polling import poll_until
 from support.published_runs import SmallRun
 from support.publishers import Connect, metric, new_publisher
@@ -184,5 +183,5 @@ def test_an_endless_request_is_cut_off(publisher: Publisher, connect: Connect) -
         except zmq.Again:
             return False
 
-    poll_until(answered, DEADLINE_S)
+    poll_until(answered, "the connection to be back")
     assert metric(publisher, "malformed_requests_total", fault="oversized") == 0

@@ -212,12 +212,13 @@ class Receiver:
 
     def _keep(self, run: MappedRun, block: SpectraBlock) -> None:
         self.blocks.append(block.n)
-        run.ledger.receive(block.first, block.first + block.n)
         for index in range(block.n):
             position = block.first + index
             self.kept[position] = np.array(next(iter(block.counts.values()))[index])
             if block.pixels is not None:
                 self.pixels[position] = int(block.pixels[index])
+        # Last, since whoever is told that nothing is missing looks at what was kept.
+        run.ledger.receive(block.first, block.first + block.n)
 
     def close(self) -> None:
         """Gone, as if killed: nothing is said to anybody."""
