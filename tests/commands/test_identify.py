@@ -22,7 +22,6 @@ from support.packages import (
 from zeroloss.cli import main
 
 LABELS = ("C", "N", "O", "Fe")
-MEASURED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 @pytest.fixture
@@ -359,24 +358,6 @@ def test_spectra_file_is_only_read(identify, tmp_path):
     shutil.copy(path, tmp_path / "copy.npz")
     identify(path)
     assert path.read_bytes() == (tmp_path / "copy.npz").read_bytes()
-
-
-@pytest.mark.data
-@pytest.mark.skipif(
-    not MEASURED.is_dir(), reason="the measured spectra are not kept beside this checkout"
-)
-def test_measured_collection_with_the_shipped_model(tmp_path, capsys):
-    source = MEASURED / "core_loss_dev" / "spectra.npz"
-    out = tmp_path / "p.csv"
-    assert main(["identify", str(source), "--csv", str(out)]) == 0
-    with out.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
-    assert rows[0][:3] == ["id", "Be", "B"]
-    assert (len(rows[0]), rows[0][-1]) == (81, "Bi")
-    values = probabilities(rows)
-    assert values.shape == (77, 80)
-    assert values.min() >= 0
-    assert values.max() <= 1
 
 
 def test_parameters_are_those_of_the_file_or_set(identify, tmp_path):

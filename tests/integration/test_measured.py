@@ -76,7 +76,11 @@ def test_identify_reads_the_whole_set(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     with (spectra.parent / "index.csv").open(newline="") as file:
         truth = {row["id"]: row["elements"].split() for row in csv.DictReader(file)}
+    assert len(rows) == len(truth)
     assert {row["id"] for row in rows} == set(truth)
+    labels = list(rows[0])[1:]
+    assert (len(labels), labels[:2], labels[-1]) == (80, ["Be", "B"], "Bi")
+    assert all(0 <= float(row[label]) <= 1 for row in rows for label in labels)
     ranks = [
         sorted(
             (float(value) for key, value in row.items() if key not in ("id", "C")), reverse=True

@@ -22,7 +22,7 @@ from zeroloss.models import (
     ProviderError,
     load_package,
 )
-from zeroloss.models.provider import EP_NAMES
+from zeroloss.models.provider import EP_NAMES, open_session
 from zeroloss.models.session import _batches
 
 LABELS = ("C", "N", "O", "Fe")
@@ -40,6 +40,9 @@ PLAIN = """
     size = Concat <axis = 0> (batch, four)
     {rest}
 """
+
+
+FIVE = "float[batch,4] probability, float[batch,5] spread"
 
 
 def plain(rest: str) -> str:
@@ -209,6 +212,42 @@ def test_a_map_has_the_same_bits_as_a_look_at_the_spectrum(tmp_path: Path) -> No
     everything = session.run(counts, 100.0, 1.0)
     alone = session.run(counts, 100.0, 1.0, ["probability"])["probability"]
     assert alone.tobytes() == everything["probability"].tobytes()
+
+
+def test_only_what_is_asked_for_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[set[str]] = []
+
+    def told(*arguments: Any) -> Any:
+        found = open_session(*arguments)
+        opened.append({item.name for item in found[0].get_outputs()})
+        return found
+
+    monkeypatch.setattr("zeroloss.models.session.open_session", told)
+    session, counts = spectral(tmp_path), noisy(11)
+    assert opened == [{"probability"}]
+    mapped = session.run(counts, 100.0, 1.0, ["probability"])
+    assert len(opened) == 1
+    whole = [session.run(counts, 100.0, 1.0) for _ in range(2)]
+    assert opened[1:] == [{"probability", "spread"}]
+    proving = ModelSession(session.package, outputs=["spread"])
+    spread = proving.run(counts, 100.0, 1.0, ["spread"])["spread"]
+    assert opened[2:] == [{"spread"}]
+    assert spread.tobytes() == whole[0]["spread"].tobytes()
+    other = proving.run(counts, 100.0, 1.0, ["probability"])["probability"]
+    assert opened[3:] == [{"probability", "spread"}]
+    assert other.tobytes() == mapped["probability"].tobytes()
+    everything = ModelSession(session.package, outputs=["probability", "spread"])
+    assert set(everything.run(counts, 100.0, 1.0)) == opened[4] == {"probability", "spread"}
+    assert len(opened) == 5
+    with pytest.raises(InferenceError, match="spectral has no output colour"):
+        ModelSession(session.package, outputs=["colour"])
+
+
+def test_a_spectrum_of_another_form_is_refused_when_it_is_asked_for(tmp_path: Path) -> None:
+    session = spectral(tmp_path, parse_graph(plain(HALVES), outputs=FIVE))
+    assert session.run(np.ones((1, 9)), 0.0, 1.0, ["probability"])["probability"].shape == (1, 4)
+    with pytest.raises(PackageError, match=r"output spread has the shape .*, expected \['any', 4"):
+        session.warm_up(9)
 
 
 @pytest.mark.parametrize(
