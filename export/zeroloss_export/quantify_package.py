@@ -43,7 +43,8 @@ _DESCRIPTION: Final = (
     "right behind an edge are left out, as cross sections of atoms know nothing of solids. Areal "
     "densities need the low loss and the ratio of the exposures; fractions need neither. Errors "
     "are those of counting and of how well the model fits; they hold neither the error of the "
-    "cross sections (about 5 to 10 %) nor that of an element that was not chosen."
+    "cross sections (about 5 to 10 %) nor that of an element that was not chosen. Why an element "
+    "has no value, or 0, stands in element_why, as one of the codes of why."
 )
 
 

@@ -14,9 +14,12 @@ from rich.table import Table
 from zeroloss.maps import write_answers
 
 from ._csv_rows import csv_rows, number
-from ._quantification import DENSITY, FRACTION, Quantified, QuantifyError
+from ._quantification import DENSITY, FRACTION, NO_ANSWER, Quantified, QuantifyError
 
 Numbers = npt.NDArray[np.floating]
+
+ELEMENT_WHY = "element_why"
+"""Output of a code for each element: one of those of the reason of the fractions."""
 
 
 def table(found: Quantified) -> Table:
@@ -29,7 +32,7 @@ def table(found: Quantified) -> Table:
         out.add_column(f"{unit} of the sum")
         out.add_column("mean of the pixels")
         out.add_column("16 to 84 %")
-    out.add_column("missing")
+    out.add_column("missing or 0")
     for index, element in enumerate(found.elements):
         cells = [element]
         for name in names:
@@ -60,19 +63,29 @@ def _given(found: Quantified, name: str) -> bool:
 def _with_error(value: float, error: float) -> str:
     if not np.isfinite(value):
         return "none"
+    if value == 0 and np.isfinite(error):
+        return f"0, below {2 * error:.2g}"
     return f"{value:.4g}" + (f" ± {error:.2g}" if np.isfinite(error) else "")
 
 
 def _missing(found: Quantified, index: int) -> str:
-    """In how many pixels this element has no value, and why."""
+    """In how many pixels this element has no value, or 0, and why."""
     values = found.pixels[FRACTION][:, index]
-    gone = np.isnan(values)
-    if not gone.any():
-        return ""
-    words = Counter(
-        word for word, missing in zip(found.reasons(FRACTION), gone, strict=True) if missing
-    )
-    return ", ".join(f"{count} {word}" for word, count in words.most_common())
+    if ELEMENT_WHY in found.pixels:
+        words = _words(found, found.pixels[ELEMENT_WHY][:, index])
+        asked = found.pixels[ELEMENT_WHY][:, index] != 0
+    else:
+        words, asked = found.reasons(FRACTION), np.isnan(values)
+    counted = Counter(word for word, told in zip(words, asked, strict=True) if told)
+    return ", ".join(f"{count} {word}" for word, count in counted.most_common())
+
+
+def _words(found: Quantified, codes: Numbers) -> list[str]:
+    """What codes of `ELEMENT_WHY` mean."""
+    reason = found.output(FRACTION).reason
+    assert reason is not None
+    labels = found.output(reason).labels
+    return [labels[int(code)] if np.isfinite(code) else NO_ANSWER for code in codes]
 
 
 def ratios_asked(texts: Sequence[str], elements: Sequence[str]) -> list[tuple[str, str]]:
@@ -94,12 +107,18 @@ def ratio_of_sum(found: Quantified, above: str, below: str) -> str:
     """Atoms of one element over those of another in the sum of all pixels, in words."""
     error = found.output(FRACTION).uncertainty
     assert error is not None
+    percent, why = found.summed[FRACTION][0], found.reason_of_sum(FRACTION)
+    if ELEMENT_WHY in found.summed:
+        words = _words(found, found.summed[ELEMENT_WHY][0])
+        places = [found.elements.index(item) for item in (above, below)]
+        # Each once, in the order of the pair.
+        why = " and ".join(dict.fromkeys(words[i] for i in places if not np.isfinite(percent[i])))
     return ratio(
         found.elements,
-        found.summed[FRACTION][0].astype(np.float64),
+        percent.astype(np.float64),
         found.summed[error][0].astype(np.float64),
         (above, below),
-        found.reason_of_sum(FRACTION),
+        why,
     )
 
 
@@ -168,10 +187,14 @@ def write_csv(path: Path | None, found: Quantified, columns: int) -> None:
         if item.kind == "label":
             header.append(item.name)
             codes = np.nan_to_num(values, nan=len(item.labels)).astype(int)
-            words = np.array([*item.labels, "no answer"])[codes]
+            words = np.array([*item.labels, NO_ANSWER])[codes]
             cells.append([[word] for word in words.tolist()])
             continue
         labels = item.labels if item.shape else ("",)
+        if item.name == ELEMENT_WHY:
+            header += [f"{item.name} {label}" for label in labels]
+            cells.append([_words(found, row) for row in values])
+            continue
         header += [f"{item.name} {label}".rstrip() for label in labels]
         rows = values.reshape(len(values), -1)
         cells.append([[number(value) for value in row] for row in rows.tolist()])

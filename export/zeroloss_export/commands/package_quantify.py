@@ -9,8 +9,8 @@ from zeroloss_export.quantify_package import write_quantify_package
 
 HELP = "Write the quantification package, verified against torch."
 EXAMPLES = """\
-  zeroloss-export quantify-package --version 1.1.0 --out daemon/zeroloss/models/builtin/quantify
-  zeroloss-export quantify-package --version 1.1.0 --name quantify2 --out models/quantify2"""
+  zeroloss-export quantify-package --version 1.2.0 --out daemon/zeroloss/models/builtin/quantify
+  zeroloss-export quantify-package --version 1.2.0 --name quantify2 --out models/quantify2"""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,8 @@ _FLOOR: Final = 0.02
 """Smallest variance, in units of that of the mean counts."""
 _MEASURED: Final = 0.5
 """Share of a bin that must have been measured."""
+_EDGE: Final = 0.5
+"""Share of the square of an element's column that must have been measured."""
 _NOTHING: Final = 1e-30
 
 
@@ -22,7 +24,8 @@ class Fitted(NamedTuple):
     """``amount`` [batch, slot] in units of the columns, ``covariance`` [batch, slot, slot];
 
     ``deviation`` [batch, slot]; ``chi2`` [batch] reduced, of counts; ``channels`` [batch] that the
-    fit could use and ``measured`` [batch] those of them that were; ``level`` [batch] mean counts.
+    fit could use and ``measured`` [batch] those of them that were; ``level`` [batch] mean counts;
+    ``seen`` [batch, slot] whether the edge of an element was measured, 1 or 0.
     """
 
     amount: Tensor
@@ -32,6 +35,7 @@ class Fitted(NamedTuple):
     channels: Tensor
     measured: Tensor
     level: Tensor
+    seen: Tensor
 
 
 def fit(counts: Tensor, prepared: Prepared) -> Fitted:
@@ -56,18 +60,20 @@ def fit(counts: Tensor, prepared: Prepared) -> Fitted:
     # Counts of a whole bin, from those of its channels that were measured.
     seen = (seen / (unit[:, None] * torch.where(share > 0.0, share, 1.0))).double()
     use = share.double()
-    tableau, length = _tableau(seen, use / prepared.full.clamp(min=_NOTHING), prepared)
-    start = nonnegative(tableau, first, rounds=0).value / length
+    tableau, square = _tableau(seen, use / prepared.full.clamp(min=_NOTHING), prepared)
+    start = nonnegative(tableau, first, rounds=0).value / _length(square)
+    # Under these weights the columns have a length of 1, where all of it was measured.
+    edges = (square[laws:] >= _EDGE).float()
     model = _shared(start.transpose(0, 1), prepared.columns) @ prepared.columns
     model = model.reshape(-1, seen.shape[1])
-    tableau, length = _tableau(
+    tableau, square = _tableau(
         seen, use / torch.maximum(model, _FLOOR * size.clamp(min=1.0)), prepared
     )
     solution = nonnegative(tableau, first)
-    there = (prepared.columns.abs().sum(2) > 0.0).double().transpose(0, 1)
+    there = (square > 0.0).double()
     freedom = (use > 0.0).double().sum(1) - (solution.passive * there).sum(0)
     gain = (solution.rest / freedom.clamp(min=1.0)).clamp(min=0.0)
-    length = length[laws:]
+    length = _length(square[laws:])
     amount = (solution.value[laws:] / length).float()
     covariance = gain * solution.inverse[laws:, laws:] / (length[:, None] * length[None])
     structure = (amount.transpose(0, 1).square()[:, None] @ prepared.structure)[:, 0]
@@ -86,11 +92,12 @@ def fit(counts: Tensor, prepared: Prepared) -> Fitted:
         prepared.size.sum(1),
         channels,
         level,
+        edges.transpose(0, 1),
     )
 
 
 def _tableau(seen: Tensor, weight: Tensor, prepared: Prepared) -> tuple[Tensor, Tensor]:
-    """What ``nonnegative`` takes, and the lengths [column, batch] that columns of it had."""
+    """What ``nonnegative`` takes, and the squares [column, batch] of the columns' lengths."""
     # One product of matrices where all spectra share the columns, not one for each of them.
     columns, count = prepared.columns, prepared.columns.shape[1]
     heavy = weight.double()
@@ -103,14 +110,18 @@ def _tableau(seen: Tensor, weight: Tensor, prepared: Prepared) -> tuple[Tensor, 
     moments = _shared(heavy * seen, columns) @ columns.transpose(1, 2)
     right = moments.reshape(-1, count).transpose(0, 1)
     square = packed.transpose(0, 1)[number * (number + 3) // 2]
-    length = torch.where(square > 0.0, square.sqrt(), 1.0)
+    length = _length(square)
     matrix, right = matrix / (length[:, None] * length[None]), right / length
     # Of an element without an edge the column is empty.
     empty = (square <= 0.0).double()
     matrix = matrix + torch.eye(count)[:, :, None] * empty[:, None]
     corner = (heavy * seen.square()).sum(1)[None, None]
     top = torch.cat([matrix, right[:, None]], 1)
-    return torch.cat([top, torch.cat([right[None], corner], 1)]), length
+    return torch.cat([top, torch.cat([right[None], corner], 1)]), square
+
+
+def _length(square: Tensor) -> Tensor:
+    return torch.where(square > 0.0, square.sqrt(), 1.0)
 
 
 def _shared(values: Tensor, columns: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from zeroloss.models.manifest import Output, Parameter
 from zeroloss_export.networks.low_loss.faults import first_reason
 from zeroloss_export.networks.quantification.cross_sections import BEAM_KEV, Compressed
-from zeroloss_export.networks.quantification.design import EXPONENTS, SLOTS, Design, Prepared
+from zeroloss_export.networks.quantification.design import (
+    CUT,
+    EXPONENTS,
+    NO_EDGE,
+    NOT_APART,
+    SLOTS,
+    Design,
+    Prepared,
+)
 from zeroloss_export.networks.quantification.fit import fit
 from zeroloss_export.networks.quantification.near_edge import LeftOut
 
@@ -47,17 +55,22 @@ PARAMETERS: Final = (
         high=1e6,
     ),
 )
-FRACTION_CODES: Final = (
+_COMMON: Final = (
     "given",
     "beam energy or angles not known",
-    "no edge of an element in the range",
+    "no edge in the range",
+    "edge cut by an end of the range",
+    "not separable from another element",
     "too few channels",
     "no counts",
     "the fit failed",
-    "none of the elements found",
+    "edge not measured",
 )
+FRACTION_CODES: Final = (*_COMMON, "none of the elements found", "held at 0")
+"""Of ``why``, where the last one never comes, and of ``element_why``."""
+CODE_OF_WHY: Final = "code of why"
 DENSITY_CODES: Final = (
-    *FRACTION_CODES[:6],
+    *_COMMON,
     "no low loss with a zero-loss peak",
     "exposure ratio not known",
 )
@@ -68,6 +81,8 @@ _SHARE: Final = 0.6
 """Of the channels that a fit wants, measured at least."""
 _FOUND: Final = 3.0
 """Standard deviations by which the elements together are above nothing."""
+_TAIL: Final = 0.5
+"""Relative standard deviation of what is extrapolated of the low loss."""
 
 
 class QuantifyGraph(nn.Module):
@@ -81,7 +96,7 @@ class QuantifyGraph(nn.Module):
         table: Compressed,
         exponents: tuple[float, ...] = EXPONENTS,
         left_out: LeftOut | None = None,
-        **options: float,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.prepare = Design(table, exponents, left_out, **options)
@@ -89,6 +104,9 @@ class QuantifyGraph(nn.Module):
             *_selected("areal_density", "atoms/nm^2", "areal_density_why"),
             *_selected("atomic_fraction", "%", "why"),
             Output(name="fit_chi2", kind="scalar", reason="why"),
+            Output(
+                name="element_why", kind="scalar", unit=CODE_OF_WHY, shape=(SLOTS,), selected=True
+            ),
             Output(name="why", kind="label", labels=FRACTION_CODES),
             Output(name="areal_density_why", kind="label", labels=DENSITY_CODES),
         )
@@ -104,57 +122,60 @@ class QuantifyGraph(nn.Module):
         unknown, no_low_loss, no_ratio = (
             (prepared.fault[:, index] > 0.0).expand(counts.shape[0]) for index in range(3)
         )
-        lacking = prepared.selected - prepared.quantified
-        lost = (lacking.sum(1) > 0.0) | (prepared.selected.sum(1) == 0.0)
+        n = counts.shape[0]
+        lacks = [(prepared.lack == code).expand(n, -1) for code in (NO_EDGE, CUT, NOT_APART)]
+        used = prepared.selected > 0.0
+        taken = used & (prepared.lack != NO_EDGE) & (prepared.lack != CUT)
+        unseen = taken & (fitted.seen == 0.0)
+        lost = [lack.any(1) for lack in lacks]
+        lost[0] = lost[0] | (prepared.selected.sum(1) == 0.0)
         few = fitted.measured < _SHARE * fitted.channels
         few = few | (fitted.channels < _FEWEST + prepared.columns.shape[1])
         empty = fitted.level <= 0.0
-        amount = fitted.amount * prepared.scale
-        spread = prepared.scale[:, :, None] * prepared.scale[:, None]
-        covariance = fitted.covariance * spread
-        deviation = fitted.deviation * prepared.scale
+        # What cannot be told apart is in the sum all the same; what was not measured is not.
+        scale = prepared.scale * fitted.seen
+        amount = fitted.amount * scale
+        covariance = fitted.covariance * (scale[:, :, None] * scale[:, None])
+        deviation = fitted.deviation * scale
         total = amount.sum(1, keepdim=True)
         doubt = covariance.sum((1, 2)).clamp(min=0.0).sqrt()
         failed = ~torch.isfinite(total[:, 0] + doubt + fitted.chi2)
         nothing = total[:, 0] <= _FOUND * doubt
-        bad = [unknown, lost.expand(counts.shape[0]), few, empty, failed]
+        bad = [unknown, *lost, few, empty, failed, unseen.any(1)]
         code = first_reason([*bad, nothing])
         density_code = first_reason([*bad, no_low_loss, no_ratio])
-        stands = torch.where(
-            (unknown | few | empty | failed)[:, None], torch.zeros_like(amount), prepared.quantified
+        of_pixel = [item[:, None] for item in (unknown, few, empty, failed, nothing)]
+        element_code = first_reason(
+            [of_pixel[0], *lacks, *of_pixel[1:4], unseen, of_pixel[4], used & (amount <= 0.0)]
         )
-        held = torch.where(nothing[:, None], torch.zeros_like(stands), stands)
+        stands = used & ((element_code == 0.0) | (element_code >= len(_COMMON)))
+        held = stands & ~nothing[:, None]
         share = amount / torch.where(total > 0.0, total, torch.ones_like(total))
         # df = (dN - f sum dN) / sum N with all covariances; what is held at 0 has its own error.
-        held_back = torch.where(amount > 0.0, 0.0, deviation.square() * prepared.quantified)
+        held_back = torch.where((amount <= 0.0) & stands, deviation.square(), 0.0)
         whole = covariance + held_back[:, :, None] * torch.eye(SLOTS)
         along = whole.sum(2)
         variance = (whole * torch.eye(SLOTS)).sum(2) - 2.0 * share * along
         variance = variance + share.square() * along.sum(1, keepdim=True)
         error = variance.clamp(min=0.0).sqrt() / torch.where(total > 0.0, total, 1.0)
-        area = torch.where((no_low_loss | no_ratio)[:, None], torch.zeros_like(stands), stands)
-        chi2 = torch.where(
-            unknown | few | empty | failed, torch.full_like(fitted.chi2, torch.nan), fitted.chi2
-        )
-        chi2 = torch.where(
-            lost.expand(counts.shape[0])
-            & (prepared.quantified.sum(1) == 0.0).expand(counts.shape[0]),
-            torch.full_like(chi2, torch.nan),
-            chi2,
-        )
+        area = stands & ~(no_low_loss | no_ratio)[:, None]
+        tail = _TAIL * prepared.beyond[:, None] * amount
+        doubt = (deviation.square() + tail.square()).sqrt()
+        spoilt = unknown | few | empty | failed | ~taken.any(1)
         return (
             _where(area, amount * prepared.per_area[:, None]),
-            _where(area, deviation * prepared.per_area[:, None]),
+            _where(area, doubt * prepared.per_area[:, None]),
             _where(held, 100.0 * share),
             _where(held, 100.0 * error),
-            chi2,
+            torch.where(spoilt, torch.nan, fitted.chi2),
+            element_code,
             code,
             density_code,
         )
 
 
 def _where(stands: Tensor, value: Tensor) -> Tensor:
-    return torch.where(stands > 0.0, value, torch.full_like(value, torch.nan))
+    return torch.where(stands, value, torch.nan)
 
 
 def _selected(name: str, unit: str, why: str) -> tuple[Output, Output]:

@@ -16,17 +16,26 @@ BEFORE: Final = 8
 REACH: Final = 192
 """Grid points of the kernel."""
 BLOCK: Final = 64
+_ANCHOR: Final = 8
+"""Last measured grid points, whose mean the tail goes on from."""
+_LEAST: Final = 24
+"""Grid points above 0 that must have been measured for a tail to go on."""
+_TAIL: Final = 3.0
+"""Exponent of the energy loss that valence losses fall with far above the plasmon (R. F. Egerton,
+Electron Energy-Loss Spectroscopy in the Electron Microscope, 3rd ed. (2011), section 3.3)."""
 _PADDING: Final = 8
 
 
 class Kernel(NamedTuple):
     """``shape`` [batch, REACH] of sum 1; ``total`` [batch] its counts; ``there`` [batch] bool.
 
-    Where there is no usable low loss the shape is a single 1 at 0 eV.
+    ``beyond`` [batch] is the share of it that was not measured but extrapolated. Where there is no
+    usable low loss the shape is a single 1 at 0 eV.
     """
 
     shape: Tensor
     total: Tensor
+    beyond: Tensor
     there: Tensor
 
 
@@ -46,7 +55,7 @@ class LowLossKernel(nn.Module):
     def forward(self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor) -> Kernel:
         """counts [batch, channel], NaN where there are none; offset_ev [batch], scale_ev [batch].
 
-        Beyond the measured range the kernel is 0.
+        Above the measured range the kernel falls as a power law, below it is 0.
         """
         # Where there is no low loss two channels come, fewer than peaks are looked for in.
         counts = torch.cat([counts, self.pad.expand(counts.shape[0], -1)], 1)
@@ -54,11 +63,22 @@ class LowLossKernel(nn.Module):
         fault = peak_fault(counts, peak)
         first = -self.step_ev * BEFORE
         binned = rebin(counts, peak.place, scale_ev, first, self.step_ev, REACH)
-        binned = torch.where(torch.isnan(binned), torch.zeros_like(binned), binned)
-        total = binned.sum(1)
+        point = torch.arange(REACH)
+        measured = ~torch.isnan(binned)
+        last = torch.where(measured, point, 0).amax(1, keepdim=True)
+        binned = torch.where(measured, binned, torch.zeros_like(binned))
+        anchor = torch.where(point > last - _ANCHOR, binned, 0.0).sum(1, keepdim=True) / _ANCHOR
+        middle = (last - BEFORE).float() - 0.5 * (_ANCHOR - 1)
+        fallen = (middle.clamp(min=1.0) / (point - BEFORE).clamp(min=1)) ** _TAIL
+        after = (point > last) & (last >= BEFORE + _LEAST)
+        tail = torch.where(after, anchor.clamp(min=0.0) * fallen, 0.0)
+        total = (binned + tail).sum(1)
         there = (fault == 0.0) & (total > 0.0)
-        shape = binned / torch.where(there, total, torch.ones_like(total))[:, None]
-        return Kernel(torch.where(there[:, None], shape, self.none), total, there)
+        unit = torch.where(there, total, torch.ones_like(total))
+        shape = (binned + tail) / unit[:, None]
+        return Kernel(
+            torch.where(there[:, None], shape, self.none), total, tail.sum(1) / unit, there
+        )
 
 
 class Convolution(nn.Module):

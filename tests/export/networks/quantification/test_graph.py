@@ -97,7 +97,7 @@ def answers(
 @pytest.fixture(scope="session")
 def plain(table: Compressed) -> QuantifyGraph:
     """The graph for edges that are exactly the cross sections: errors of counting alone."""
-    return QuantifyGraph(table, structure=0.0, misfit=0.0).eval()
+    return QuantifyGraph(table, structure=(0.0, 0.0), misfit=0.0, spill=0.0).eval()
 
 
 def test_unbiased_and_the_intervals_hold_the_truth(
@@ -142,6 +142,9 @@ def test_an_absent_element_is_nothing_within_its_error(
     counts = np.random.default_rng(3).poisson(background + 3000 * atoms["O"], (300, CHANNELS))
     found = answers(plain, counts.astype(float), ("O", "Ti"), low_loss)
     absent, error = found["areal_density"][:, 1], found["areal_density_error"][:, 1]
+    told = [FRACTION_CODES[int(code)] for code in found["element_why"][:, 1]]
+    assert told == ["held at 0" if value == 0 else "given" for value in absent]
+    assert (found["element_why"][:, 0] == 0).all()
     assert (absent >= 0).all()
     assert 0.3 < (absent == 0).mean() < 0.7
     assert (absent < 3.5 * error).all()
@@ -250,7 +253,8 @@ def test_missing_channels_are_no_counts_of_zero(
     ("reason", "changes"),
     [
         ("beam energy or angles not known", {"scope": (np.nan, 15.0, 30.0)}),
-        ("no edge of an element in the range", {"elements": ("O", "Be")}),
+        ("no edge in the range", {"elements": ("O", "Be")}),
+        ("edge cut by an end of the range", {"elements": ("O", "Ni")}),
         ("no counts", {"factor": 0.0}),
         ("too few channels", {"factor": np.nan}),
     ],
@@ -267,12 +271,84 @@ def test_reasons(
     found = answers(graph, mean[None], given["elements"], low_loss, given["scope"])
     assert FRACTION_CODES[int(found["why"][0])] == reason
     assert DENSITY_CODES[int(found["areal_density_why"][0])] == reason
-    if reason != "no edge of an element in the range":
+    each = [FRACTION_CODES[int(code)] for code in found["element_why"][0, :2]]
+    if "edge" not in reason:
         assert np.isnan(found["atomic_fraction"]).all()
         assert np.isnan(found["areal_density"]).all()
+        assert each == [reason, reason]
     else:
-        assert found["atomic_fraction"][0, 1] == pytest.approx(100.0)
-        assert np.isnan(found["atomic_fraction"][0, 0])
+        lacking = int(given["elements"][1] == "Ni")
+        assert found["atomic_fraction"][0, 1 - lacking] == pytest.approx(100.0)
+        assert np.isnan(found["atomic_fraction"][0, lacking])
+        assert np.isnan(found["areal_density"][0, lacking])
+        assert (each[lacking], each[1 - lacking]) == (reason, "given")
+
+
+def test_elements_whose_columns_are_one_anothers_copies_have_no_values(
+    graph: QuantifyGraph, shipped: GosTable
+) -> None:
+    energy = np.linspace(740.0, 960.0, CHANNELS)
+    scale = float(energy[1] - energy[0])
+    edge = edges(shipped, "Ni", energy)
+    mean = 1e6 * (energy / 700) ** -3 + 5e5 * edge / edge.max()
+    # Behind La M5 to 889 eV and Ni L3 to 912 eV, all that is left of both is two slopes.
+    found = answers(graph, mean[None], ("La", "Ni"), offset=740.0, scale=scale)
+    told = {FRACTION_CODES[int(code)] for code in found["element_why"][0, :2]}
+    assert told == {"not separable from another element"}
+    assert np.isnan(found["atomic_fraction"]).all()
+    assert FRACTION_CODES[int(found["why"][0])] == "not separable from another element"
+    alone = answers(graph, mean[None], ("Ni",), offset=740.0, scale=scale)
+    assert alone["atomic_fraction"][0, 0] == 100.0
+
+
+def test_an_edge_that_was_not_measured_is_nothing_that_is_known(
+    graph: QuantifyGraph, means: tuple[Floats, dict[str, Floats]], low_loss: Floats
+) -> None:
+    background, atoms = means
+    mean = background + sum(number * atoms[element] for element, number in ATOMS.items())
+    gap = mean.copy()
+    gap[(ENERGY > 690) & (ENERGY < 860)] = np.nan
+    found = answers(graph, np.stack([mean, gap]), ("N", "O", "Fe"), low_loss)
+    told = [FRACTION_CODES[int(code)] for code in found["element_why"][1, :3]]
+    assert told[2] == "edge not measured"
+    assert told[1] == "given"
+    assert np.isnan(found["areal_density"][1, 2])
+    assert np.isnan(found["atomic_fraction"][1, 2])
+    assert DENSITY_CODES[int(found["areal_density_why"][1])] == "edge not measured"
+    assert found["atomic_fraction"][1, :2].sum() == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize("end_ev", [100.0, 60.0])
+def test_a_short_low_loss_goes_on_as_a_power_law_and_its_doubt_is_told(
+    graph: QuantifyGraph, means: tuple[Floats, dict[str, Floats]], end_ev: float
+) -> None:
+    background, atoms = means
+    mean = background + sum(number * atoms[element] for element, number in ATOMS.items())
+    axis = LOW_OFFSET + LOW_SCALE * np.arange(500)
+    tail = 7e4 * np.where(axis > 22, (axis.clip(22) / 22) ** -3, 0.0)
+    low = 1e6 * np.exp(-0.5 * (axis / 0.5) ** 2) + tail
+    whole = answers(graph, mean[None], tuple(ATOMS), low)
+    short = answers(graph, mean[None], tuple(ATOMS), low[axis < end_ev])
+    density, error = whole["areal_density"][:, :2], whole["areal_density_error"][:, :2]
+    np.testing.assert_allclose(short["areal_density"][:, :2], density, rtol=0.01)
+    assert (short["areal_density_error"][:, :2] > error).all()
+
+
+def test_what_plural_scattering_makes_of_the_near_edge_is_in_the_errors(
+    table: Compressed, means: tuple[Floats, dict[str, Floats]], low_loss: Floats
+) -> None:
+    background, atoms = means
+    mean = background + sum(number * atoms[element] for element, number in ATOMS.items())
+    structure = (0.05, 0.05)
+    some, none = (
+        QuantifyGraph(table, structure=structure, spill=spill).eval() for spill in (0.5, 0.0)
+    )
+    for low, wider in ((low_loss, True), (None, False)):
+        name = "atomic_fraction_error"
+        one, other = (answers(item, mean[None], tuple(ATOMS), low)[name] for item in (some, none))
+        assert (one[:, :2] > 1.05 * other[:, :2]).all() == wider
+        if not wider:
+            np.testing.assert_allclose(one[:, :2], other[:, :2], rtol=1e-5)
 
 
 def test_a_prepared_row_serves_every_spectrum(
