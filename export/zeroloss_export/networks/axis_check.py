@@ -14,6 +14,8 @@ from zeroloss_export.networks.grid import FEATURES, LIMIT, EnergyGrid, local_mea
 SLOPE_FEATURES: Final = FEATURES + 2
 _HALF_BINS: Final = 8
 ERROR_EV: Final = 4.0
+LEAST_ERROR_EV: Final = 2.0
+"""What is smaller at both ends is left: chemical shifts are as likely a reason."""
 MOST_SHIFT_EV: Final = 12.0
 MOST_STRETCH: Final = 0.06
 """Little more than what usual axes are off by, and than what is simulated."""
@@ -62,6 +64,13 @@ class AxisCheck(ConvNext):
     def forward(self, features: Tensor) -> Tensor:
         seen = self.read(features)
         return torch.cat([self.axis_error(seen), self.head(seen)], 1)
+
+
+def error_to_mend(answers: Tensor) -> Tensor:
+    """Error in eV [batch, 2] of an AxisCheck's answers; 0 where it is below LEAST_ERROR_EV."""
+    error = ERROR_EV * answers[:, :2]
+    large = error.abs().amax(1, keepdim=True) >= LEAST_ERROR_EV
+    return torch.where(large, error, torch.zeros_like(error))
 
 
 def mended_axis(

@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from zeroloss_export.networks.axis_check import ERROR_EV, MOST_SHIFT_EV, mended_axis
+from zeroloss_export.networks.axis_check import MOST_SHIFT_EV, error_to_mend, mended_axis
 from zeroloss_export.networks.evidence import EdgeEvidence
 from zeroloss_export.networks.grid import grid_of
 from zeroloss_export.networks.unlike import SpectrumGates
@@ -101,7 +101,7 @@ class Ensemble(nn.Module):
             checked = self.check(self.check_grid(counts, offset_ev, scale_ev))
             sharp = CHECK_SHARPNESS * (checked[:, 2:] - self.margin)
             unlike = torch.maximum(unlike, torch.sigmoid(sharp))
-            error = ERROR_EV * checked[:, :2]
+            error = error_to_mend(checked)
             axis_error_ev = error.mean(1).clamp(-MOST_SHIFT_EV, MOST_SHIFT_EV)
             offset_ev, scale_ev = mended_axis(counts, offset_ev, scale_ev, error)
         features = [grid(counts, offset_ev, scale_ev) for grid in self.grids]

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from zeroloss_export.networks.axis_check import MOST_SHIFT_EV, MOST_STRETCH, mended_axis
+from zeroloss_export.networks.axis_check import (
+    ERROR_EV,
+    MOST_SHIFT_EV,
+    MOST_STRETCH,
+    error_to_mend,
+    mended_axis,
+)
 
 CHANNELS = 101
 
@@ -24,6 +30,17 @@ def test_the_error_is_that_of_the_first_and_the_last_measured_channel(
     offset, scale = mended_axis(counts(first, last), *told, torch.tensor([[4.0, 8.0]]))
     for channel, error in ((first, 4.0), (last, 8.0)):
         assert float(offset + channel * scale) == pytest.approx(300 + 2 * channel - error)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "mended"), [(1.9, -1.9, False), (2.1, 0.3, True), (-0.3, -2.1, True)]
+)
+def test_small_errors_may_be_chemical_shifts_and_are_left(
+    first: float, last: float, mended: bool
+) -> None:
+    answers = torch.tensor([[first / ERROR_EV, last / ERROR_EV, 5.0]])
+    expected = [first, last] if mended else [0.0, 0.0]
+    assert error_to_mend(answers)[0].tolist() == pytest.approx(expected)
 
 
 def test_errors_beyond_those_of_usual_axes_are_cut() -> None:
