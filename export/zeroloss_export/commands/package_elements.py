@@ -64,7 +64,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         f"(default {Joining().caution:g})",
     )
     parser.add_argument(
-        "--check", type=Path, help="checkpoint of a network that tells wrong axes: convnext_axis"
+        "--check",
+        type=Path,
+        help="checkpoint of a network that mends the axis or tells that it is wrong: convnext_axis",
     )
     parser.add_argument(
         "--check-false",

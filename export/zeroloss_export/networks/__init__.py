@@ -22,7 +22,7 @@ LEAN: Final[dict[str, Callable[[], nn.Module]]] = {
 }
 """The short ones have fewer blocks, so that they can start from what is left of a long one."""
 CHECKS: Final[dict[str, Callable[[], nn.Module]]] = {"convnext_axis": AxisCheck}
-"""They do not identify elements: their one label says that the axis is wrong."""
+"""They do not identify elements: they say by how much the axis is off, or that it is wrong."""
 ARCHITECTURES: Final[dict[str, Callable[[], nn.Module]]] = LEAN | CHECKS | PAPER
 
 
