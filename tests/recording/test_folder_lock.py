@@ -78,6 +78,8 @@ def test_two_of_one_process_are_kept_apart_and_a_folder_is_free_again(tmp_path: 
         b"\xff\x00" * 300,
         b"[]",
         b'{"pid": "x", "host": "h", "since": "s"}',
+        b'{"pid": Infinity, "host": "h", "since": "s"}',
+        b"[" * NOTE_BYTES,
         b'{"pid": 1, "host": "a\\u001b[2Jb", "since": "s"}',
     ],
 )
@@ -98,8 +100,14 @@ def test_runs_of_a_held_folder_can_be_read(tmp_path: Path) -> None:
 
 def test_where_no_file_can_be_made_the_sentence_is_that_of_a_recording(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RecordingError, match="cannot record to"):
+    with pytest.raises(RecordingError) as raised:
         FolderLock(tmp_path / "file")
+    assert str(raised.value) == (
+        f"cannot record to {tmp_path / 'file'}: it is a file, not a folder; choose another folder "
+        "for recordings"
+    )
+    with pytest.raises(RecordingError, match="a part of this path is a file, not a folder; choose"):
+        FolderLock(tmp_path / "file" / "recordings")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="another system call")
@@ -119,22 +127,50 @@ def test_a_file_system_without_locks_is_told_and_used(
         )
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no umask there")
+def test_other_users_may_lock_the_folder_too(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        FolderLock(tmp_path).release()
+    finally:
+        os.umask(before)
+    assert (tmp_path / LOCK_NAME).stat().st_mode & 0o777 == 0o666
+
+
 AS_NOBODY = """
-import os
+import errno, fcntl, os, sys
 from pathlib import Path
-from zeroloss.recording import FolderLock
+from zeroloss.recording import FolderLock, RecordingError
+
+def as_on_nfs(file, how, flock=fcntl.flock):
+    if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    flock(file, how)
+
+if sys.argv[1] == "nfs":
+    fcntl.flock = as_on_nfs
 if os.getuid() == 0:  # to whom nothing is forbidden
     os.seteuid(65534)
-print(FolderLock(Path(".")).fault)
+try:
+    print(FolderLock(Path(".")).fault)
+except RecordingError as error:
+    print(error)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="files have no owner there")
-def test_a_lock_that_another_user_has_left_is_taken(tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["local", "nfs"])
+def test_a_lock_that_another_user_has_left_is_taken_or_refused(tmp_path: Path, where: str) -> None:
     FolderLock(tmp_path).release()
     (tmp_path / LOCK_NAME).chmod(0o444)
     tmp_path.chmod(0o755)
     ended = subprocess.run(
-        [sys.executable, "-c", AS_NOBODY], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", AS_NOBODY, where], cwd=tmp_path, capture_output=True, text=True
     )
-    assert ended.stdout == "None\n", ended.stderr
+    if where == "local":
+        assert ended.stdout == "None\n", ended.stderr
+    else:
+        assert ended.stdout == (
+            f"cannot lock {tmp_path / LOCK_NAME}, which is read-only here (Bad file descriptor): "
+            "let its owner make it writable (chmod a+w)\n"
+        ), ended.stderr

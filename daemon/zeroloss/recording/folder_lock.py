@@ -45,24 +45,33 @@ class FolderLock:
         """Make the folder and take it.
 
         Raises `FolderHeldError` when another process holds it, `RecordingError` when there can be
-        no file in it.
+        no file in it, or only one that may be read and for that reason not be locked.
         """
         self.fault: str | None = None
         try:
             root.mkdir(parents=True, exist_ok=True)
-            self._file = _opened(root / LOCK_NAME)
+            self._file, writable = _opened(root / LOCK_NAME)
         except OSError as error:
             raise cannot_write(root, error) from error
         try:
             _take(self._file)
         except OSError as error:
             if error.errno in _HELD:
-                holder = _read_note(self._file)
-                os.close(self._file)
+                try:
+                    holder = _read_note(self._file)
+                finally:
+                    os.close(self._file)
                 raise FolderHeldError(
                     f"the recordings folder {root.absolute()} is held by {holder}: stop that one, "
                     "or record into another folder (--recordings DIR)"
                 ) from None
+            if not writable:
+                # NFS on Linux refuses it, and so the folder may well be held.
+                os.close(self._file)
+                raise RecordingError(
+                    f"cannot lock {root.absolute() / LOCK_NAME}, which is read-only here "
+                    f"({error.strerror or error}): let its owner make it writable (chmod a+w)"
+                ) from error
             self.fault = (
                 f"the recordings folder {root.absolute()} cannot be locked "
                 f"({error.strerror or error}): see to it that nothing else records there"
@@ -88,11 +97,18 @@ class FolderLock:
         self.release()
 
 
-def _opened(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except PermissionError:
-        return os.open(path, os.O_RDONLY)
+def _opened(path: Path) -> tuple[int, bool]:
+    """The lock file, and whether it may be written."""
+    for flags in (os.O_RDWR | os.O_CREAT, os.O_RDWR):
+        # In a sticky folder Linux opens the file of another user only without O_CREAT.
+        with suppress(PermissionError):
+            file = os.open(path, flags, 0o666)
+            if sys.platform != "win32":
+                # Past the umask: others who may write to the folder are to lock it as well.
+                with suppress(OSError):
+                    os.fchmod(file, 0o666)
+            return file, True
+    return os.open(path, os.O_RDONLY), False
 
 
 if sys.platform == "win32":
@@ -120,7 +136,7 @@ def _write_note(file: int, text: str) -> None:
 
 def _read_note(file: int) -> str:
     """Who holds the folder, in words; the note may be missing, or be anything."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, OverflowError, RecursionError, KeyError, TypeError):
         os.lseek(file, 0, os.SEEK_SET)
         note = json.loads(os.read(file, NOTE_BYTES))
         host, since = (str(note[key]) for key in ("host", "since"))
