@@ -70,10 +70,12 @@ FRACTION_CODES: Final = (*_COMMON, "none of the elements found", "held at 0")
 """Of ``why``, where the last one never comes, and of ``element_why``."""
 CODE_OF_WHY: Final = "code of why"
 DENSITY_CODES: Final = (
-    *_COMMON,
+    *_COMMON[:2],
     "no low loss with a zero-loss peak",
     "exposure ratio not known",
+    *_COMMON[2:],
 )
+"""What all elements lack comes before what one of them does."""
 PREPARED: Final = Prepared._fields
 _FEWEST: Final = 20.0
 """Channels that a fit needs beside its columns."""
@@ -141,9 +143,9 @@ class QuantifyGraph(nn.Module):
         doubt = covariance.sum((1, 2)).clamp(min=0.0).sqrt()
         failed = ~torch.isfinite(total[:, 0] + doubt + fitted.chi2)
         nothing = total[:, 0] <= _FOUND * doubt
-        bad = [unknown, *lost, few, empty, failed, unseen.any(1)]
-        code = first_reason([*bad, nothing])
-        density_code = first_reason([*bad, no_low_loss, no_ratio])
+        bad = [*lost, few, empty, failed, unseen.any(1)]
+        code = first_reason([unknown, *bad, nothing])
+        density_code = first_reason([unknown, no_low_loss, no_ratio, *bad])
         of_pixel = [item[:, None] for item in (unknown, few, empty, failed, nothing)]
         element_code = first_reason(
             [of_pixel[0], *lacks, *of_pixel[1:4], unseen, of_pixel[4], used & (amount <= 0.0)]

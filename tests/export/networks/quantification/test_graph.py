@@ -165,6 +165,18 @@ def test_without_the_low_loss_only_fractions(
     assert found["atomic_fraction"][0, 0] == pytest.approx(75.0, abs=4.0)
 
 
+def test_what_all_densities_lack_is_told_before_what_one_element_lacks(
+    graph: QuantifyGraph, means: tuple[Floats, dict[str, Floats]], low_loss: Floats
+) -> None:
+    mean = (means[0] + 3000 * means[1]["O"])[None]
+    alone = answers(graph, mean, ("O", "Be"))
+    assert DENSITY_CODES[int(alone["areal_density_why"][0])] == "no low loss with a zero-loss peak"
+    beside = answers(graph, mean, ("O", "Be"), low_loss, ratio=np.nan)
+    assert DENSITY_CODES[int(beside["areal_density_why"][0])] == "exposure ratio not known"
+    for found in (alone, beside):
+        assert FRACTION_CODES[int(found["why"][0])] == "no edge in the range"
+
+
 def test_structure_of_the_edges_widens_the_errors(
     graph: QuantifyGraph,
     plain: QuantifyGraph,
