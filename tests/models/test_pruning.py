@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from zeroloss.models import PackageError
 from zeroloss.models.provider import open_session
-from zeroloss.models.pruning import prune, read_values
+from zeroloss.models.pruning import output_names, prune, read_values
 
 onnx = pytest.importorskip("onnx", reason="needs the package onnx")
 
@@ -54,6 +54,15 @@ def pruned(whole: bytes, *outputs: str) -> tuple[list[str], list[str], list[str]
 def test_only_what_an_output_needs_is_left(whole: bytes) -> None:
     assert pruned(whole, "plain") == (["Add"], ["one"], ["plain"])
     assert pruned(whole, "both") == (["Add", "Clip"], ["one"], ["both"])
+
+
+def test_names_that_are_no_text_are_told(whole: bytes) -> None:
+    assert output_names(whole) == {"plain", "branched", "both"}
+    odd = whole.replace(b"branched", b"branche\xff").replace(b"x", b"\xff")
+    with pytest.raises(PackageError, match=r"name b'branche.xff', expected UTF-8"):
+        output_names(odd)
+    with pytest.raises(PackageError, match=r"name b'.xff', expected UTF-8"):
+        read_values(odd, {"plain"})
 
 
 def test_what_only_a_branch_reads_is_kept(whole: bytes) -> None:

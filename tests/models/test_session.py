@@ -246,8 +246,10 @@ def test_only_what_is_asked_for_is_opened(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_spectrum_of_another_form_is_refused_when_it_is_asked_for(tmp_path: Path) -> None:
     session = spectral(tmp_path, parse_graph(plain(HALVES), outputs=FIVE))
     assert session.run(np.ones((1, 9)), 0.0, 1.0, ["probability"])["probability"].shape == (1, 4)
-    with pytest.raises(PackageError, match=r"output spread has the shape .*, expected \['any', 4"):
-        session.warm_up(9)
+    # As whatever else a model that is open cannot do.
+    for ask in (lambda: session.warm_up(9), lambda: session.run(np.ones((1, 9)), 0.0, 1.0)):
+        with pytest.raises(InferenceError, match=r"spread has the shape .*, expected \['any', 4"):
+            ask()
 
 
 @pytest.mark.parametrize(
@@ -355,6 +357,16 @@ def test_a_foreign_graph_is_refused(
     given_inputs = {} if inputs is None else {"inputs": inputs}
     with pytest.raises(PackageError, match=expected):
         open_graph(body, outputs=outputs, **given_inputs)
+
+
+@pytest.mark.parametrize("name", ["spread", "scale_ev", "channel"])
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path, name: str) -> None:
+    folder = make_package(tmp_path, name="odd")
+    graph = (folder / "model.onnx").read_bytes()
+    other = name.encode()[:-1] + b"\xff"
+    replace_graph(folder, graph.replace(name.encode(), other))
+    with pytest.raises(PackageError, match=r"package .*odd: the graph has .* UTF-8"):
+        ModelSession(load_package(folder))
 
 
 def test_a_graph_that_the_runtime_refuses(open_graph: Open) -> None:

@@ -48,10 +48,10 @@ def prune(model: bytes, outputs: Set[str], given: Collection[str] = ()) -> bytes
 
 
 def output_names(model: bytes) -> set[str]:
-    """Names of the outputs of an ONNX model; `PackageError` as `prune`."""
+    """Names of the outputs of an ONNX model; `PackageError` as `prune`, and for what is no text."""
     try:
         return {
-            name.decode()
+            _decoded(name)
             for field, graph in _messages(memoryview(model))
             if field == _MODEL_GRAPH
             for name in _names_of(graph, _OUTPUT)
@@ -63,7 +63,8 @@ def output_names(model: bytes) -> set[str]:
 def read_values(model: bytes, outputs: Set[str]) -> set[str]:
     """Names of the inputs whose values these outputs are made of.
 
-    Nodes that look at the sizes of an input do not read its values. `PackageError` as `prune`.
+    Nodes that look at the sizes of an input do not read its values. `PackageError` as
+    `output_names`.
     """
     read: set[bytes] = set()
     try:
@@ -74,7 +75,7 @@ def read_values(model: bytes, outputs: Set[str]) -> set[str]:
                 read |= needed & inputs
     except NotProtobufError as error:
         raise PackageError(f"is not an ONNX file: {error}") from None
-    return {name.decode() for name in read}
+    return {_decoded(name) for name in read}
 
 
 def _pruned_graph(graph: memoryview, wanted: set[bytes], given: set[bytes]) -> bytes:
@@ -214,6 +215,13 @@ def _names_of(graph: memoryview, wanted: int) -> list[bytes]:
         if field == wanted
         for name in _names(info, _VALUE_INFO_NAME)
     ]
+
+
+def _decoded(name: bytes) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise PackageError(f"has the name {name!r}, expected UTF-8: export it again") from None
 
 
 def _encoded(names: Collection[str]) -> set[bytes]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from zeroloss.wire import OutputInfo, PackageInfo, ParameterInfo, SelectionInfo, SpectrumAxis
 
-from .errors import InferenceError, PackageError
+from .errors import InferenceError, ModelError, PackageError
 from .graph import CutGraph, OpenGraph, Tensors
 from .inputs import Floats, LowLoss, Shape, expected_inputs, make_inputs
 from .manifest import Output, Takes
@@ -59,7 +59,11 @@ class ModelSession:
         self._whole: OpenGraph | None = None
         self._graph = graph = package.read_graph()
         every, prepared = package.manifest.outputs, package.manifest.graph.prepared
-        self._check_names("output", output_names(graph), {o.name for o in every} | {*prepared})
+        try:
+            made = output_names(graph)
+        except PackageError as error:
+            raise PackageError(f"{self._named}: the graph {error}") from None
+        self._check_names("output", made, {o.name for o in every} | {*prepared})
         light = self._wanted(outputs)
         if outputs is None:
             light = [item for item in every if item.kind != "spectrum"] or light
@@ -148,8 +152,8 @@ class ModelSession:
         as NaN; counting them is left to the caller.
 
         Raises `InferenceError` for spectra or a selection that the model cannot take, outputs that
-        it does not have, and when the graph fails, `ParameterError` for parameters that it does not
-        have or cannot take.
+        it does not have, and when the graph fails or cannot be opened whole, `ParameterError` for
+        parameters that it does not have or cannot take.
         """
         wanted = self._wanted(outputs)
         names = [item.name for item in wanted]
@@ -164,7 +168,7 @@ class ModelSession:
         }
         light = not whole and self._light_names.issuperset(names)
         cut = self._cut if light else None
-        graph = self._light if light else self._open_whole()
+        graph = self._light if light else self._whole_to_run()
         # A copy of the answers, in memory that is fresh every time, costs a third of a fast graph.
         direct = self._on_cpu and not any(item.selected for item in wanted)
         prepared = cut.once(inputs) if cut is not None and n and wanted else None
@@ -244,7 +248,13 @@ class ModelSession:
             raise PackageError(f"{self._named}: {error}") from error
         # What is opened later runs where the first part runs.
         self._asked = cast(Provider, next(k for k, v in EP_NAMES.items() if v == self.provider))
-        self._check(session)
+        try:
+            self._check(session)
+        except UnicodeDecodeError as error:
+            # The runtime decodes names of inputs and sizes only when they are looked at.
+            raise PackageError(
+                f"{self._named}: the graph has a name that is not UTF-8: export it again"
+            ) from error
         return OpenGraph(session, self._named)
 
     def _open_whole(self) -> OpenGraph:
@@ -253,6 +263,13 @@ class ModelSession:
                 self._whole = self._open(self._graph)
                 self._graph = b""
             return self._whole
+
+    def _whole_to_run(self) -> OpenGraph:
+        try:
+            return self._open_whole()
+        # Whoever runs a model that is open expects nothing else.
+        except ModelError as error:
+            raise InferenceError(str(error)) from error
 
     def _wanted(self, outputs: Collection[str] | None) -> list[Output]:
         known = self.package.manifest.outputs
