@@ -51,6 +51,21 @@ def test_a_folder_may_be_a_package_itself(tmp_path: Path) -> None:
     assert ModelStore([make_package(tmp_path, name="one")]).get("one").name == "one"
 
 
+def test_a_package_is_found_by_name_or_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_package(tmp_path, name="one")
+    make_package(tmp_path, name="elements")
+    monkeypatch.chdir(tmp_path)
+    store = ModelStore()
+    assert store.find(str(folder)).folder == folder
+    assert store.find("one").folder == Path("one")
+    # A name goes over a folder that is called so.
+    assert store.find("elements") is store.get("elements")
+    with pytest.raises(PackageError, match="there is no model package 'two'; there are: "):
+        store.find("two")
+
+
 def test_a_later_folder_overrides_by_name(tmp_path: Path) -> None:
     for version in ("1", "2"):
         make_package(tmp_path / version, version=version)

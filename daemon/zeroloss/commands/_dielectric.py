@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from zeroloss.models import ModelPackage, ModelSession, ModelStore, load_package
+from zeroloss.models import ModelPackage, ModelSession, ModelStore
 from zeroloss.models.answers import stands
 from zeroloss.models.parameters import Given, check_given, lacks_selection, selecting
 from zeroloss.pipeline import Analysis, Handed, choose_analyses, mask_invalid
@@ -85,8 +85,7 @@ def find_package(wanted: str | None, folders: Sequence[Path]) -> ModelPackage:
     """
     store = ModelStore(folders)
     if wanted is not None:
-        is_folder = wanted not in store.packages() and Path(wanted).is_dir()
-        package = load_package(Path(wanted)) if is_folder else store.get(wanted)
+        package = store.find(wanted)
         missing = set(DIELECTRIC) - _names(package)
         if missing:
             raise DielectricError(

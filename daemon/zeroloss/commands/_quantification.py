@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from zeroloss.config import Setting
 from zeroloss.maps import DETECTED_SHARE
-from zeroloss.models import ModelPackage, ModelSession, ModelStore, Provider, load_package
+from zeroloss.models import ModelPackage, ModelSession, ModelStore, Provider
 from zeroloss.models.answers import stands
 from zeroloss.models.manifest import Manifest, Output
 from zeroloss.models.parameters import CONDITIONS, check_given, settle
@@ -99,8 +99,7 @@ class Quantified:
 
 def find_package(wanted: str, store: ModelStore) -> ModelPackage:
     """The package of that name or in that folder; `QuantifyError` if it is no quantification."""
-    is_folder = wanted not in store.packages() and Path(wanted).is_dir()
-    package = load_package(Path(wanted)) if is_folder else store.get(wanted)
+    package = store.find(wanted)
     selection = package.manifest.takes.selection
     told = {item.name for item in package.manifest.outputs if item.uncertainty is not None}
     if selection is None or selection.name != SELECTION or FRACTION not in told:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from zeroloss.models import ModelPackage, ModelStore, Provider
+    from zeroloss.models import ModelPackage, Provider
 
 HELP = "list model packages, check that they work on this machine"
 
@@ -104,17 +104,9 @@ def _show(console: Console, args: argparse.Namespace) -> int:
 
     store = ModelStore(args.folder)
     for name in args.packages or store.packages():
-        package = _package(store, name)
+        package = store.find(name)
         print_block(console, heading(package), everything(package))
     return 0
-
-
-def _package(store: ModelStore, name: str) -> ModelPackage:
-    """The package of that name, or in that folder; `ModelError` where there is none."""
-    from zeroloss.models import load_package
-
-    is_folder = name not in store.packages() and Path(name).is_dir()
-    return load_package(Path(name)) if is_folder else store.get(name)
 
 
 def _check(console: Console, args: argparse.Namespace) -> int:
@@ -126,7 +118,7 @@ def _check(console: Console, args: argparse.Namespace) -> int:
     if args.packages:
         for name in args.packages:
             try:
-                chosen.append(_package(store, name))
+                chosen.append(store.find(name))
             except ModelError as error:
                 broken.append(str(error))
     else:

@@ -99,6 +99,11 @@ class ModelStore:
         known = ", ".join(sorted(self._packages)) or "none"
         raise PackageError(f"there is no model package {name!r}; there are: {known}")
 
+    def find(self, name: str) -> ModelPackage:
+        """The package of that name, else the one in the folder `name`; `PackageError` as `get`."""
+        is_folder = name not in self._packages and Path(name).is_dir()
+        return load_package(Path(name)) if is_folder else self.get(name)
+
     def refuse(self, folder: Path, sentence: str) -> None:
         """Count the package in `folder` as broken, until its files change."""
         self._read[folder] = _Read(self._read[folder].stamp, sentence)
