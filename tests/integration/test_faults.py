@@ -24,6 +24,7 @@ from zeroloss.pipeline import Run
 from zeroloss.recording import RecordedRun, find_runs
 from zeroloss.scan import Coverage, ScanGeometry
 from zeroloss.service import Finished
+from zeroloss.service.intake import MAX_OPEN_RUNS
 from zeroloss.wire import ExitStatus, RunStart, ScanPlan
 from zeroloss_clients import LiveMaps
 from zeroloss_clients.microscope.faults import FaultPlan, SourceAbortedError
@@ -383,6 +384,30 @@ def test_without_its_recording_a_closed_run_stays_closed(
         poll_until(lambda: late_blocks(running) == 1, "the late block")
         assert len(running.finished) == 1
         assert finished.run.totals().missed == 16
+
+
+def test_a_closed_run_stays_closed_where_another_would_be_given_up_for_it(
+    tmp_path: Path, models: Path
+) -> None:
+    start = make_start(PLANS[0], expected=SPECTRA)
+    blocks = list(make_blocks(start, SPECTRA))
+    with running_daemon(make_config(tmp_path, models)) as running:
+        running.send(start, *blocks[:-1], make_end(start, SPECTRA))
+        finished = running.wait_finished()
+        wait_closed(running)
+        others = [make_start(PLANS[0], expected=SPECTRA) for _ in range(MAX_OPEN_RUNS)]
+        running.send(*others)
+        poll_until(lambda: len(running.daemon.open_runs()) == MAX_OPEN_RUNS, "the other runs")
+        running.send(blocks[-1])
+        poll_until(lambda: late_blocks(running) == 1, "the late block")
+        assert not any(run.ended for run in running.daemon.open_runs())
+        running.send(make_end(others[0], 0))
+        running.wait_finished(2)
+        wait_closed(running)
+        # With room for it the run goes on.
+        running.send(blocks[-1])
+        assert running.wait_finished(3).folder == finished.folder
+        assert running.finished[2].run.totals().processed == SPECTRA
 
 
 def test_passes_are_summed_over_a_restart(

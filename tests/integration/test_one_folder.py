@@ -14,6 +14,7 @@ import zmq
 from support.daemons import ANY, DaemonProcess, get_health, make_config, running_daemon
 from support.polling import poll_until
 from support.streams import counts_at, make_blocks, make_end, make_start
+from zeroloss.cli import EXIT_FAILED, main
 from zeroloss.recording import FolderHeldError, FolderLock
 from zeroloss.recording.spectrum_files import read_measurement
 from zeroloss.wire import ScanPlan, encode
@@ -58,7 +59,8 @@ def test_the_second_is_refused_and_takes_over_when_the_first_was_killed(
                 push.send_multipart(encode(message))
             poll_until(lambda: processed(first) == 48, "half of the map")
         for command in (
-            ("serve", *flags),
+            # Also where the port of the source is taken: the folder comes first.
+            ("serve", *flags, *first.same_ports()),
             ("record", "--source", ANY, "--recordings", str(tmp_path / "recordings")),
         ):
             code, said = refused(*command)
@@ -85,6 +87,26 @@ def test_the_second_is_refused_and_takes_over_when_the_first_was_killed(
         if second is not None:
             second.stop()
         context.term()
+
+
+def test_where_the_folder_is_held_no_source_is_connected_to(
+    tmp_path: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    connect = ("--connect", "--sole-consumer", "--kind", "pull")
+    with socket.create_server(("127.0.0.1", 0)) as pushing, FolderLock(tmp_path / "recordings"):
+        address = f"tcp://127.0.0.1:{pushing.getsockname()[1]}"
+        assert main(["serve", *flags, *connect, "--source", address]) == EXIT_FAILED
+        assert "is held by process" in capsys.readouterr().err
+        pushing.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            pushing.accept()
+
+
+def test_a_file_where_the_folder_should_be_is_told_once(tmp_path: Path, flags: list[str]) -> None:
+    (tmp_path / "recordings").write_text("")
+    said = DaemonProcess(*flags).stop()
+    assert said.count("RECORDING STOPPED") == 1
+    assert f"cannot record to {tmp_path / 'recordings'}: it is a file, not a folder; choose" in said
 
 
 def test_without_recording_the_folder_may_be_held(tmp_path: Path, flags: list[str]) -> None:

@@ -7,7 +7,12 @@ import json
 import signal
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zeroloss.config import Config
+    from zeroloss.recording import FolderLock
 
 LINGER_S = 1.5
 HELP = "run the daemon: spectra in, recording and live maps out"
@@ -47,14 +52,19 @@ def run(args: argparse.Namespace) -> int:
 
     config = load_config(args)
     set_up_logging(config.log)
-    source = NativeSource(
-        config.stream.source,
-        kind=config.stream.kind,
-        bind=not config.stream.connect,
-        sole_consumer=config.stream.sole_consumer,
-        allow_remote=config.stream.allow_remote,
-    )
-    with closing(source), closing(Daemon(config, source)) as daemon:
+    # The folder comes first: a source that is connected to deals its frames out at once.
+    lock = _take_folder(config)
+    with (
+        lock or nullcontext(),
+        NativeSource(
+            config.stream.source,
+            kind=config.stream.kind,
+            bind=not config.stream.connect,
+            sole_consumer=config.stream.sole_consumer,
+            allow_remote=config.stream.allow_remote,
+        ) as source,
+        closing(Daemon(config, source, lock=lock)) as daemon,
+    ):
         signal.signal(signal.SIGTERM, lambda *_: daemon.stop())
         daemon.start()
         if args.announce:
@@ -77,3 +87,20 @@ def run(args: argparse.Namespace) -> int:
             # The source still asks whether everything arrived, subscribers for the last page.
             time.sleep(LINGER_S)
     return 0
+
+
+def _take_folder(config: Config) -> FolderLock | None:
+    """The folder of recordings, held; None where there is none that can be written.
+
+    Raises `FolderHeldError` when another process records there.
+    """
+    from zeroloss.recording import FolderHeldError, FolderLock, RecordingError
+
+    if not config.recording.record:
+        return None
+    try:
+        return FolderLock(config.recording.recordings)
+    except FolderHeldError:
+        raise
+    except RecordingError:
+        return None  # the daemon says so, and tries again

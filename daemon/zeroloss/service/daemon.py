@@ -15,7 +15,7 @@ from zeroloss.maps import Closing
 from zeroloss.models import ModelSession
 from zeroloss.outputs import HealthServer, Metrics, Publisher
 from zeroloss.pipeline import Backlog, Batcher, LocalExecutor, Run, Work
-from zeroloss.recording import RecordingError
+from zeroloss.recording import FolderLock, RecordingError
 from zeroloss.sources import Source
 
 from .closing import Finished, close_run
@@ -42,9 +42,14 @@ class Daemon:
         config: Config,
         source: Source,
         *,
+        lock: FolderLock | None = None,
         on_finished: Callable[[Finished], None] | None = None,
     ) -> None:
-        """Bind every socket; raises the typed error of whatever cannot be bound."""
+        """Bind every socket; raises the typed error of whatever cannot be bound.
+
+        `lock` holds the folder of recordings where its owner took it before the source, and is
+        released with the daemon; otherwise `start` takes the folder.
+        """
         self.config = config
         self.source = source
         self.metrics = Metrics()
@@ -75,7 +80,7 @@ class Daemon:
             metrics=self.metrics,
             allow_remote=remote,
         )
-        self._intake = Intake(config, self._batcher, self.metrics, self.publisher.open)
+        self._intake = Intake(config, self._batcher, self.metrics, self.publisher.open, lock)
         self._library = ModelLibrary(
             config.models,
             on_change=self._use,

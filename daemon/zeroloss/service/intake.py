@@ -50,6 +50,7 @@ class Intake:
         batcher: Batcher,
         metrics: Metrics,
         on_open: Callable[[Run], None],
+        lock: FolderLock | None = None,
     ) -> None:
         self.runs: dict[bytes, Run] = {}
         self.sessions: Sequence[ModelSession] = ()
@@ -65,6 +66,8 @@ class Intake:
         self._refused: Counter[str] = Counter()
         self._held: list[Work] = []
         self._lock: FolderLock | None = None
+        if lock is not None:
+            self._keep(lock)
         metrics.recording("recording" if config.recording.record else "off")
 
     @property
@@ -118,6 +121,7 @@ class Intake:
         """
         try:
             self._hold()
+            prepare_folder(self._config.recording.recordings)
         except FolderHeldError:
             raise
         except RecordingError as error:
@@ -129,14 +133,7 @@ class Intake:
             self._lock.release()
 
     def recover(self, stop: Event) -> None:
-        """Open every run whose recording was never finished; its spectra wait in the recording.
-
-        A recordings folder that cannot be written is told now, not when the first run comes.
-        """
-        try:
-            prepare_folder(self._config.recording.recordings)
-        except RecordingError as error:
-            self._recording_failed(error)
+        """Open every run whose recording was never finished; its spectra wait in the recording."""
         unfinished = [
             recorded
             for recorded in find_runs(self._config.recording.recordings)
@@ -182,9 +179,12 @@ class Intake:
             self._record(opened, received)
 
     def _resume(self, block: SpectraBlock) -> Run | None:
-        """The closed run of this block, opened again where the block fills one of its holes."""
+        """The closed run of this block, opened again where the block fills one of its holes.
+
+        Not where another run would have to be given up for it.
+        """
         past = self._past.get(block.run)
-        if past is None or not past.lacks(block):
+        if past is None or len(self.runs) >= MAX_OPEN_RUNS or not past.lacks(block):
             return None
         run = self._open_with_past(past.start)
         if run is not None:
@@ -327,11 +327,13 @@ class Intake:
         return recorder
 
     def _hold(self) -> None:
-        if self._lock is not None:
-            return
-        self._lock = FolderLock(self._config.recording.recordings)
-        if self._lock.fault is not None:
-            log.warning("%s", self._lock.fault)
+        if self._lock is None:
+            self._keep(FolderLock(self._config.recording.recordings))
+
+    def _keep(self, lock: FolderLock) -> None:
+        self._lock = lock
+        if lock.fault is not None:
+            log.warning("%s", lock.fault)
 
     def _record(self, run: Run, received: Received) -> Location | None:
         if run.recorder is None or not run.recording:
