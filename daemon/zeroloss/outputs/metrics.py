@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram
 from zeroloss.wire import LedgerTotals, PackageInfo
 
 REMEMBERED_RUNS = 1024
-"""Closed runs that may go on without being counted twice."""
+"""The newest closed runs: they may go on, and are not counted twice then."""
 RECORDING_STATES = ("off", "recording", "failed")
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 60)
 _SPECTRA = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)

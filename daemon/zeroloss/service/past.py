@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from zeroloss.outputs.metrics import REMEMBERED_RUNS
 from zeroloss.pipeline import Run
 from zeroloss.wire import RunStart, SpectraBlock
 from zeroloss.wire.limits import MAX_GAPS
-
-REMEMBERED_RUNS = 1024
 
 
 @dataclass(frozen=True, slots=True)
