@@ -24,6 +24,7 @@ FEW = 6
 MANY = 12
 """Outputs that are named in the list."""
 HASH_DIGITS = 12
+OF_CHOSEN = " of each that is chosen"
 
 
 def print_block(console: Console, heading: str, lines: Sequence[Line]) -> None:
@@ -115,7 +116,10 @@ def _takes(manifest: Manifest) -> Iterator[str]:
 
 def _spectra(takes: Takes) -> str:
     begin, end = takes.window_ev
-    text = f"{takes.modality}, {begin:g} to {end:g} eV, up to {takes.max_channels} channels"
+    text = (
+        f"{takes.modality}, a range that overlaps {begin:g} to {end:g} eV, up to "
+        f"{takes.max_channels} channels"
+    )
     if takes.scale_ev is not None:
         low, high = takes.scale_ev
         text += f" of {low:g} to {high:g} eV"
@@ -135,12 +139,12 @@ def _runs(manifest: Manifest) -> str:
 
 def _few(labels: Sequence[str]) -> str:
     if len(labels) <= FEW:
-        return " ".join(labels)
+        return (", " if any(" " in label for label in labels) else " ").join(labels)
     return f"{len(labels)}, {labels[0]} to {labels[-1]}"
 
 
 def _gives_briefly(manifest: Manifest) -> Iterator[str]:
-    """Values for the map with their errors; then how many spectra, and reasons for no value."""
+    """Values for the map with their errors; then spectra, and what tells why values are missing."""
     errors = {item.uncertainty for item in manifest.outputs}
     reasons = {item.reason for item in manifest.outputs}
     for item in manifest.outputs:
@@ -149,10 +153,9 @@ def _gives_briefly(manifest: Manifest) -> Iterator[str]:
     spectra = [item.name for item in manifest.outputs if item.kind == "spectrum"]
     if spectra:
         yield f"spectra: {', '.join(spectra)}"
-    given = [item for item in manifest.outputs if item.name in reasons]
+    given = [item.name for item in manifest.outputs if item.name in reasons]
     if given:
-        words = {label for item in given for label in item.labels[1:]}
-        yield f"{len(words)} reasons why a value is missing"
+        yield f"why values are missing: {', '.join(given)}"
 
 
 def _shortened(values: list[str]) -> list[str]:
@@ -162,16 +165,25 @@ def _shortened(values: list[str]) -> list[str]:
 
 
 def _value(output: Output) -> str:
-    text = f"{output.name} {output.unit}".rstrip()
+    text = _with_unit(output)
     if output.selected:
-        text += " of each that is chosen"
+        text += OF_CHOSEN
     elif output.kind == "label":
         text += f": one of {len(output.labels)} labels"
     elif len(output.labels) > 1:
         text += f" of {_few(output.labels)}"
-    elif not output.labels and output.shape:
-        text += f" {list(output.shape)}"
+    elif not output.labels:
+        text += _size(output)
     return text if output.uncertainty is None else f"{text} ± {output.uncertainty}"
+
+
+def _with_unit(output: Output) -> str:
+    return f"{output.name} ({output.unit})" if output.unit else output.name
+
+
+def _size(output: Output) -> str:
+    """How many values it is, where it is not a single one."""
+    return f", {' x '.join(map(str, output.shape))} values" if output.shape else ""
 
 
 def _parameter(item: Parameter) -> str:
@@ -183,10 +195,9 @@ def _parameter(item: Parameter) -> str:
 
 
 def _gives(output: Output) -> str:
-    shape = "one per label chosen," if output.selected else list(output.shape)
-    text = f"{output.name} {shape} {output.unit}".rstrip(" ,")
     if output.kind == "label":
-        return f"{text}: {', '.join(output.labels)}"
+        return f"{output.name}: {', '.join(output.labels)}"
+    text = _with_unit(output) + (OF_CHOSEN if output.selected else _size(output))
     if output.kind == "spectrum":
         text += ", spectrum"
     if output.threshold is not None:
@@ -196,5 +207,5 @@ def _gives(output: Output) -> str:
     if output.shifts_axis:
         text += ", corrects the axis of other ranges"
     if output.reason is not None:
-        text += f", or {output.reason}"
+        text += f" (why it is missing: {output.reason})"
     return text
