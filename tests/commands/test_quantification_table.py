@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from support.packages import read_manifest, write_manifest
 from zeroloss.cli import main
+from zeroloss.commands._quantification import find_package
+from zeroloss.models import ModelStore, PackageError
+from zeroloss.models.store import builtin_folder
 
 Floats = NDArray[np.float64]
 
@@ -74,6 +79,7 @@ def test_every_element_has_its_own_reason(
     assert columns["element_why Ni"] == ["none of the elements found"] * 2 + ["given"] * 10
     why = "no edge in the range and edge cut by an end of the range"
     assert f"O/Cu of the sum: not given: O and Cu: {why}" in said
+    assert "note: percentages are of Ni alone: O, Cu have none" in said
 
 
 def test_elements_that_cannot_be_told_apart_are_said_to_be(
@@ -81,7 +87,58 @@ def test_elements_that_cannot_be_told_apart_are_said_to_be(
 ) -> None:
     code, said, _ = quantified(tmp_path, mean[:, NARROW], "La,Ni", capsys, offset_ev=780.0)
     assert code == 2
-    assert "no pixel was quantified: not separable from another element" in said
+    why = "Ni, La: not separable from another element"
+    assert f"quantified: {why}; choose elements whose edges stand out from 780 to 959.75 eV" in said
+
+
+def test_elements_of_which_there_is_nothing_are_named_with_their_reasons(
+    tmp_path: Path, mean: Floats, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said, _ = quantified(tmp_path, mean[:2], "O,N,Ni,Cu", capsys)
+    assert code == 2
+    why = "N, O: no edge in the range; Ni: none of the elements found; Cu: edge cut by an end of"
+    assert f"scan.txt: no pixel was quantified: {why} the range; choose" in said
+
+
+def foreign(folder: Path, **outputs: object) -> Path:
+    """The shipped package with other values of outputs, by name__key."""
+    package = Path(shutil.copytree(builtin_folder() / "quantify", folder / "foreign"))
+    manifest = read_manifest(package)
+    names = [item["name"] for item in manifest["outputs"]]
+    for key, value in outputs.items():
+        name, _, rest = key.partition("__")
+        manifest["outputs"][names.index(name)][rest] = value
+    write_manifest(package, manifest)
+    return package
+
+
+def test_a_code_without_a_label_is_told(
+    tmp_path: Path, mean: Floats, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # One that the label itself never has: held at 0.
+    package = foreign(tmp_path, why__labels=[f"reason {i}" for i in range(10)])
+    mean[:] = mean[2] - 2e4 * (ENERGY >= 779)
+    code, said, _ = quantified(tmp_path, mean, "Co,Ni", capsys, "--package", str(package))
+    assert code == 2
+    assert "element_why is 10, expected a code of why, 0 to 9: mend the package" in said
+
+
+@pytest.mark.parametrize(
+    ("outputs", "wrong"),
+    [
+        ({"areal_density__uncertainty": None}, "areal_density or its uncertainty is not selected"),
+        ({"areal_density_error__selected": False}, "areal_density or its uncertainty"),
+        ({"fit_chi2__shape": [2]}, "fit_chi2 is not one number"),
+        ({"element_why__selected": False}, "element_why is not selected"),
+        ({"atomic_fraction__reason": None}, "atomic_fraction has no reason whose codes"),
+    ],
+)
+def test_outputs_are_what_their_names_promise(
+    tmp_path: Path, outputs: dict[str, object], wrong: str
+) -> None:
+    package = foreign(tmp_path, **outputs)
+    with pytest.raises(PackageError, match=f"foreign: {wrong}"):
+        find_package(str(package), ModelStore())
 
 
 def test_what_is_held_at_0_has_a_limit(

@@ -391,7 +391,7 @@ def test_ctrl_c_leaves_nothing_behind(
         (["none.dm4", "--set", "quantify.elements=8"], "there is no 8, expected 1 to 8 different"),
         (["none.dm4", "--set", "quantify.elements=Ti,O", "--ratio", "Fe/O"], "of the elements Ti"),
         (["none.dm4", "--exposure-ratio", "0"], "exposure_ratio = 0, expected"),
-        (["super.hspy", "--elements", "Au"], "no pixel was quantified: no edge"),
+        (["super.hspy", "--elements", "Au"], "quantified: Au: no edge in the range; choose"),
         (["super.hspy", *CHOSEN, "--ratio", "Fe/O"], "two different of the elements O Ti Mn La"),
         (["super.hspy", *CHOSEN, "--ratio", "O"], "--ratio O: expected"),
         (["super.hspy", *CHOSEN, "--low-loss", "super.hspy"], "holds no zero-loss peak"),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from zeroloss.config import Setting
 from zeroloss.maps import DETECTED_SHARE
-from zeroloss.models import ModelPackage, ModelSession, ModelStore, Provider
+from zeroloss.models import ModelPackage, ModelSession, ModelStore, PackageError, Provider
 from zeroloss.models.answers import stands
 from zeroloss.models.manifest import Manifest, Output
 from zeroloss.models.parameters import CONDITIONS, check_given, settle
@@ -41,6 +41,8 @@ SELECTION = "elements"
 FRACTION = "atomic_fraction"
 DENSITY = "areal_density"
 CHI2 = "fit_chi2"
+ELEMENT_WHY = "element_why"
+"""Output of a code for each element, of the labels of the reason of the fractions."""
 EXPOSURE_RATIO = "exposure_ratio"
 MICROSCOPE = ("beam_kev", "convergence_mrad", "collection_mrad")
 CHUNK = 512
@@ -81,6 +83,11 @@ class Quantified:
         """The output of that name, of the chosen elements."""
         return next(item for item in self.analysis.outputs if item.name == name)
 
+    @property
+    def range_ev(self) -> str:
+        """From where to where the model looked."""
+        return _told(self.analysis.range)
+
     def reasons(self, name: str) -> list[str]:
         """Of every pixel, in words, why a value of this output is missing; also where none is."""
         return self._reasons(name, self.pixels, len(self.answered))
@@ -98,16 +105,38 @@ class Quantified:
 
 
 def find_package(wanted: str, store: ModelStore) -> ModelPackage:
-    """The package of that name or in that folder; `QuantifyError` if it is no quantification."""
+    """The package of that name or in that folder.
+
+    Raises `QuantifyError` if it is no quantification, `PackageError` where an output that is known
+    by its name is not what that name promises.
+    """
     package = store.find(wanted)
     selection = package.manifest.takes.selection
-    told = {item.name for item in package.manifest.outputs if item.uncertainty is not None}
+    outputs = {item.name: item for item in package.manifest.outputs}
+    told = {
+        name
+        for name, item in outputs.items()
+        if item.selected and item.uncertainty is not None and outputs[item.uncertainty].selected
+    }
     if selection is None or selection.name != SELECTION or FRACTION not in told:
         raise QuantifyError(
             f"the model {package.name} gives no {FRACTION} of chosen {SELECTION}: name a "
             "quantification package with --package"
         )
-    return package
+    if DENSITY in outputs and DENSITY not in told:
+        wrong = f"{DENSITY} or its uncertainty is not selected"
+    elif CHI2 in outputs and outputs[CHI2].shape:
+        wrong = f"{CHI2} is not one number"
+    elif ELEMENT_WHY in outputs and not outputs[ELEMENT_WHY].selected:
+        wrong = f"{ELEMENT_WHY} is not selected"
+    elif ELEMENT_WHY in outputs and outputs[FRACTION].reason is None:
+        wrong = f"{FRACTION} has no reason whose codes {ELEMENT_WHY} could tell"
+    else:
+        return package
+    raise PackageError(
+        f"model package {package.folder}: {wrong}: `zeroloss quantify` knows outputs by these "
+        "names, mend the package or call them otherwise"
+    )
 
 
 def check_elements(
@@ -329,7 +358,7 @@ class Quantifier:
         """Every pixel, and the sum of them; `advance` is told how many are done.
 
         `workers` threads run the model, which changes no bit of the answers. Raises
-        `InferenceError` where the graph fails.
+        `InferenceError` where the graph fails, `PackageError` where it tells codes without a label.
         """
         models = RunModels(self._file.path.name, self._analyses)
         outputs = [item for item in analysis.outputs if item.kind != "spectrum"]
@@ -348,7 +377,10 @@ class Quantifier:
                 advance(done)
         summed = {item.name: np.empty((1, *item.shape), np.float32) for item in outputs}
         _answer(models, analysis, self._sums, into=summed, rows=slice(0, 1))
-        return Quantified(self._start, analysis, values, summed, answered)
+        found = Quantified(self._start, analysis, values, summed, answered)
+        if ELEMENT_WHY in values:
+            _check_codes(found)
+        return found
 
     @cached_property
     def _sums(self) -> dict[str, Floats]:
@@ -373,6 +405,19 @@ class Quantifier:
             f"{self._file.path.name}: the model {self.manifest.name} takes {takes.modality} "
             f"spectra with {takes.min_overlap_ev:g} eV or more between {takes.window_ev[0]:g} and "
             f"{takes.window_ev[1]:g} eV, these are {self._file.modality} spectra of {ranges}"
+        )
+
+
+def _check_codes(found: Quantified) -> None:
+    codes = np.concatenate([found.pixels[ELEMENT_WHY], found.summed[ELEMENT_WHY]]).ravel()
+    reason = str(found.output(FRACTION).reason)
+    n = len(found.output(reason).labels)
+    told = codes[np.isfinite(codes)]
+    wrong = told[(told < 0) | (told >= n) | (told != np.floor(told))]
+    if wrong.size:
+        raise PackageError(
+            f"the model {found.analysis.manifest.name}: {ELEMENT_WHY} is {wrong[0]:g}, expected a "
+            f"code of {reason}, 0 to {n - 1}: mend the package"
         )
 
 

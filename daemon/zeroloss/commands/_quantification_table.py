@@ -14,12 +14,11 @@ from rich.table import Table
 from zeroloss.maps import write_answers
 
 from ._csv_rows import csv_rows, number
-from ._quantification import DENSITY, FRACTION, NO_ANSWER, Quantified, QuantifyError
+from ._quantification import DENSITY, ELEMENT_WHY, FRACTION, NO_ANSWER, Quantified, QuantifyError
 
 Numbers = npt.NDArray[np.floating]
 
-ELEMENT_WHY = "element_why"
-"""Output of a code for each element: one of those of the reason of the fractions."""
+_WHOLE_PERCENT = 99.5
 
 
 def table(found: Quantified) -> Table:
@@ -70,14 +69,42 @@ def _with_error(value: float, error: float) -> str:
 
 def _missing(found: Quantified, index: int) -> str:
     """In how many pixels this element has no value, or 0, and why."""
+    counted = _reasons(found, index).most_common()
+    return ", ".join(f"{count} {word}" for word, count in counted)
+
+
+def _reasons(found: Quantified, index: int) -> Counter[str]:
     values = found.pixels[FRACTION][:, index]
     if ELEMENT_WHY in found.pixels:
         words = _words(found, found.pixels[ELEMENT_WHY][:, index])
         asked = found.pixels[ELEMENT_WHY][:, index] != 0
     else:
         words, asked = found.reasons(FRACTION), np.isnan(values)
-    counted = Counter(word for word, told in zip(words, asked, strict=True) if told)
-    return ", ".join(f"{count} {word}" for word, count in counted.most_common())
+    return Counter(word for word, told in zip(words, asked, strict=True) if told)
+
+
+def why_none(found: Quantified) -> str:
+    """Why no pixel has a fraction, element by element; those of the same reasons together."""
+    elements: dict[str, list[str]] = {}
+    for index, element in enumerate(found.elements):
+        said = ", ".join(word for word, _ in _reasons(found, index).most_common())
+        elements.setdefault(said, []).append(element)
+    told = "; ".join(f"{', '.join(names)}: {said}" for said, names in elements.items())
+    return f"{told}; choose elements whose edges stand out from {found.range_ev}"
+
+
+def alone(found: Quantified) -> str | None:
+    """Of which elements the percentages are, where others that were chosen have none.
+
+    None also where those count in the whole, as what cannot be told apart does.
+    """
+    whole = found.summed[FRACTION][0]
+    has = np.isfinite(found.pixels[FRACTION]).any(axis=0) | np.isfinite(whole)
+    if has.all() or not np.nansum(whole) > _WHOLE_PERCENT:
+        return None
+    there = [name for name, given in zip(found.elements, has, strict=True) if given]
+    others = [name for name in found.elements if name not in there]
+    return f"percentages are of {', '.join(there)} alone: {', '.join(others)} have none"
 
 
 def _words(found: Quantified, codes: Numbers) -> list[str]:

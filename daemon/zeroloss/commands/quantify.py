@@ -122,7 +122,15 @@ def run(args: argparse.Namespace) -> int:
         find_package,
         read,
     )
-    from ._quantification_table import ratio_of_sum, ratios_asked, table, write_csv, write_map
+    from ._quantification_table import (
+        alone,
+        ratio_of_sum,
+        ratios_asked,
+        table,
+        why_none,
+        write_csv,
+        write_map,
+    )
 
     conditions = conditions_given(args)
     if not 1 <= args.workers <= MAX_WORKERS:
@@ -166,8 +174,7 @@ def run(args: argparse.Namespace) -> int:
         task = progress.add_task("quantifying", total=file.pixels)
         answers = quantifier.run(analysis, args.workers, partial(progress.advance, task))
     if not np.isfinite(answers.pixels[FRACTION]).any():
-        reasons = ", ".join(sorted(set(answers.reasons(FRACTION))))
-        raise QuantifyError(f"{args.file.name}: no pixel was quantified: {reasons}")
+        raise QuantifyError(f"{args.file.name}: no pixel was quantified: {why_none(answers)}")
     info = analysis.info
     console.print(
         f"{args.file}: {file.pixels} pixels, {analysis.range.name}"
@@ -177,9 +184,12 @@ def run(args: argparse.Namespace) -> int:
         soft_wrap=True,
     )
     console.print(table(answers))
+    told = alone(answers)
+    if told is not None:
+        console.print(f"note: {told}", style="yellow", markup=False, soft_wrap=True)
     for above, below in pairs:
-        told = ratio_of_sum(answers, above, below)
-        console.print(f"{above}/{below} of the sum: {told}", soft_wrap=True)
+        value = ratio_of_sum(answers, above, below)
+        console.print(f"{above}/{below} of the sum: {value}", soft_wrap=True)
     if DENSITY in answers.pixels and not np.isfinite(answers.pixels[DENSITY]).any():
         reasons = ", ".join(sorted(set(answers.reasons(DENSITY))))
         console.print(f"note: no areal densities: {reasons}", style="yellow", markup=False)
