@@ -185,8 +185,8 @@ class Follower:
             self._open(message)
             return
         run = self.runs.get(message.run)
-        if run is None:
-            if self._sync is not None:
+        if run is None or _opened_unheard(run, message):
+            if self._sync is not None and self._sync.run in (None, message.run):
                 self._sync.unseen = max(self._sync.unseen, message.seq)
             if message.run not in self._refused:
                 self._want(message.run)
@@ -206,12 +206,15 @@ class Follower:
 
     def _open(self, message: MapOpen, *, fetched: bool = False) -> LiveRun | None:
         known = self.runs.get(message.run)
-        if known is not None and known.fits(message):
-            # By another daemon, or once more by this one: spectra have come after its close.
-            if known.opened.daemon != message.daemon or known.opened.seq < message.seq:
-                self._closes.pop(message.run, None)
+        if known is not None:
+            if known.opened.daemon == message.daemon and known.opened.seq >= message.seq:
+                return known
+            # By another daemon, or once more by this one: spectra have come after its close, which
+            # is not that of the map from now on.
+            self._closes.pop(message.run, None)
+            if known.fits(message):
                 known.restart(message)
-            return known
+                return known
         try:
             run = LiveRun(message, self._memory_bytes, self._requests)
         except MapTooLargeError as error:
@@ -312,12 +315,11 @@ class Follower:
             return
         if sync.run is None:
             sync.run = page.run
-        known = page.run in self.runs
         run = self._open(page.opened, fetched=True)
         if run is None or page.run != sync.run:
             self._sync = None
             return
-        if not known and sync.unseen > page.seq:
+        if sync.unseen > page.seq:
             # Updates went by before their map was known: this page once more, now they are kept.
             sync.first_seq = None
             self._requester.ask("snapshot", run.run, 0)
@@ -349,6 +351,13 @@ class Follower:
         missed = self._live is not None and self._live[0] > sync.first_seq + 1
         if missed and run.closed is None:
             self._want(run.run)
+
+
+def _opened_unheard(run: LiveRun, message: MapUpdate | LedgerUpdate | MapClose) -> bool:
+    """Whether the message is of a later opening of this run than the one that is known."""
+    if message.daemon != run.opened.daemon:
+        return True
+    return run.closed is not None and message.seq > run.closed.seq
 
 
 class _Sync:

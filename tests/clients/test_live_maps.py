@@ -12,9 +12,11 @@ import pytest
 import zmq
 
 from support.live import LABELS, LOW_LOSS, PACKAGES, MappedRun, make_run_start, publisher
-from support.polling import poll_until
+from support.polling import DEADLINE_S, poll_until
 from zeroloss.scan import Coverage
+from zeroloss.wire import LedgerTotals, MapClose, MapOpen, MapUpdate, decode
 from zeroloss_clients import LiveMaps, MapTooLargeError
+from zeroloss_clients._follower import Follower
 
 SHAPE = (6, 50)
 PIXELS = 300
@@ -25,19 +27,29 @@ def follow(publishing, **options):
 
 
 @contextmanager
-def deaf(maps):
-    """What is published meanwhile is lost, as on a network that cannot carry it."""
+def deaf(maps, wanted):
+    """What is published meanwhile is lost, until a message that is `wanted` is among it."""
     follower = maps._follower
+    deafened, lost = threading.Event(), threading.Event()
 
     def lose():
+        deafened.set()
         with suppress(zmq.Again):
             while True:
-                follower._subscriber.recv_multipart(zmq.NOBLOCK)
+                if wanted(decode(follower._subscriber.recv_multipart(zmq.NOBLOCK))):
+                    lost.set()
 
     # Called by the follower's thread, whose socket it is.
     follower._receive = lose
+    assert deafened.wait(DEADLINE_S)
     yield
+    assert lost.wait(DEADLINE_S)
     del follower._receive
+
+
+def opening_after(seq):
+    """Whether a message opens a run after this number."""
+    return lambda message: isinstance(message, MapOpen) and message.seq > seq
 
 
 def filled(run):
@@ -249,11 +261,9 @@ def test_a_run_that_goes_on_after_its_close_is_live_again(missed):
         assert until_close(events)[0].kind == "open"
         again = MappedRun(start)
         again.fill(0, 150, 0.3)
-        seq = publishing.seq
         # Where the new opening goes by unheard, it is learnt from the snapshot.
-        with deaf(maps) if missed else nullcontext():
+        with deaf(maps, opening_after(publishing.seq)) if missed else nullcontext():
             publishing.open(again)
-            poll_until(lambda: publishing.seq >= seq + 2)
         poll_until(lambda: run.closed is None)
         again.fill(150, PIXELS, 0.8)
         again.close()
@@ -262,6 +272,77 @@ def test_a_run_that_goes_on_after_its_close_is_live_again(missed):
         assert run.ledger.processed == PIXELS
         assert maps.run is run
         assert {event.kind for event in until_close(events)} == {"update", "close"}
+
+
+@pytest.mark.parametrize("missed", [False, True])
+def test_a_run_that_goes_on_with_other_models_is_a_new_one(missed):
+    start = make_run_start((2, 2))
+    source = MappedRun(start)
+    with publisher() as publishing, follow(publishing) as maps:
+        events = maps.events(timeout=10)
+        publishing.open(source)
+        source.fill(0, 3, 0.3)
+        source.close()
+        before = until_close(events)[-1].run
+        again = MappedRun(start, (LOW_LOSS,))
+        with deaf(maps, opening_after(publishing.seq)) if missed else nullcontext():
+            publishing.open(again)
+        again.fill_low_loss([1.5] * 4, [0] * 4)
+        again.close()
+        told = until_close(events)
+        run = told[-1].run
+        assert told[0].kind == "open"
+        assert maps.run is run is not before
+        assert_equal_maps(run, again)
+        assert_equal_maps(before, source)
+        assert before.closed.totals.processed == 3
+
+
+def test_a_close_is_not_that_of_the_same_run_with_other_models():
+    start = make_run_start((2, 2))
+    daemon = {"run": start.run, "daemon": bytes(8)}
+    told = []
+    with zmq.Context() as context:
+        follower = Follower(
+            context, "inproc://maps", "inproc://requests", 1 << 20, lambda *item: told.append(item)
+        )
+
+        def opened(seq, packages):
+            return MapOpen(
+                **daemon,
+                seq=seq,
+                t_ns=seq,
+                start=start,
+                packages=packages,
+                software="test",
+                config_sha256="c" * 64,
+            )
+
+        first, second = opened(1, PACKAGES), opened(3, (LOW_LOSS,))
+        follower._apply(first)
+        # Not told yet: something of the map is still being fetched.
+        follower._apply(
+            MapClose(
+                **daemon,
+                seq=2,
+                t_ns=2,
+                status="success",
+                reason="",
+                totals=LedgerTotals(),
+                detected={},
+            )
+        )
+        follower._apply(second)
+        # An older one, as from a page of a snapshot that was asked for before.
+        follower._apply(first)
+        follower._wanted.clear()
+        follower._close_complete()
+        follower.stop.set()
+        follower.run()
+    assert [kind for kind, *_ in told] == ["open", "open"]
+    run = follower.runs[start.run]
+    assert run.opened == second
+    assert run.closed is None
 
 
 def test_a_restarted_daemon_without_the_run_leaves_the_maps_as_they_were():
@@ -287,10 +368,8 @@ def test_lost_messages_are_noticed_and_mended():
         run = maps.wait_for_run(10)
         source.fill(0, 10, 0.3)
         poll_until(lambda: filled(run) == 10)
-        with deaf(maps):
+        with deaf(maps, lambda message: isinstance(message, MapUpdate) and 10 in message.pixels):
             source.fill(10, 200, 0.6)
-            seq = publishing.seq
-            poll_until(lambda: publishing.seq > seq)
         poll_until(lambda: filled(run) == 200)
         source.fill(200, PIXELS, 0.2)
         source.close()
