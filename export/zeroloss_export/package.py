@@ -20,6 +20,7 @@ from zeroloss_export.networks.ensemble import (
     ElementGraph,
     Ensemble,
     Joining,
+    Margin,
 )
 from zeroloss_export.networks.evidence import edge_labels
 from zeroloss_export.networks.warm_start import start_from
@@ -32,6 +33,7 @@ from zeroloss_export.training.trainer import read_checkpoint
 ANSWERS: Final = ("probability", "spread", "unlike")
 AXIS_ERROR: Final = "axis_error_ev"
 """Of ensembles that check the axis, between ANSWERS and EVIDENCE."""
+AXIS_ENDS: Final = ("first channel", "last channel")
 EVIDENCE: Final = ("edge_onset_ev", "edge_snr", "edge_expected_ev")
 _LARGEST_ONSET_GAP_EV: Final = 0.01
 _SAME_ONSETS: Final = 0.999
@@ -146,7 +148,7 @@ def write_package(
     threshold: float,
     joining: Joining | None = None,
     check: Member | None = None,
-    margin: float = 0.0,
+    margin: Margin | None = None,
     metrics: dict[str, float],
     data: str,
     buckets: Buckets | None = None,
@@ -225,7 +227,11 @@ def _outputs(threshold: float, checked: bool) -> tuple[Output, ...]:
             labels=(UNLIKE_LABEL,),
             threshold=UNLIKE_THRESHOLD,
         ),
-        *((Output(name=AXIS_ERROR, kind="scalar", unit="eV"),) if checked else ()),
+        *(
+            (Output(name=AXIS_ERROR, kind="scalar", shape=(2,), labels=AXIS_ENDS, unit="eV"),)
+            if checked
+            else ()
+        ),
         Output(name=onset, unit="eV", **edges),
         Output(name=snr, **edges),
         Output(name=expected, unit="eV", **edges),

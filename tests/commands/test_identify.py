@@ -410,7 +410,7 @@ EVIDENCE_GRAPH = """
         float[batch, channel] counts, float[batch] offset_ev, float[batch] scale_ev
     ) => (
         float[batch, 4] probability, float[batch, 4] spread, float[batch, 1] unlike,
-        float[batch] axis_error_ev, float[batch, 4] edge_onset_ev, float[batch, 4] edge_snr,
+        float[batch, 2] axis_error_ev, float[batch, 4] edge_onset_ev, float[batch, 4] edge_snr,
         float[batch, 4] edge_expected_ev
     ) {
         axes = Constant <value_ints = [1]> ()
@@ -422,9 +422,8 @@ EVIDENCE_GRAPH = """
         spread = Add (s, nothing)
         u = Constant <value = float[1, 1] {0.25}> ()
         unlike = Add (u, nothing)
-        nought = Sub (offset_ev, offset_ev)
-        shift = Constant <value = float {6.5}> ()
-        axis_error_ev = Add (shift, nought)
+        shift = Constant <value = float[1, 2] {6.5, -4.0}> ()
+        axis_error_ev = Add (shift, nothing)
         o = Constant <value = float[1, 4] {285.5, 400.0, 0.0, 710.0}> ()
         edge_onset_ev = Add (o, nothing)
         n = Constant <value = float[1, 4] {12.25, 1.0, 0.0, 2.0}> ()
@@ -443,7 +442,9 @@ def proven(tmp_path):
     manifest = read_manifest(folder)
     unlike = {"name": "unlike", "kind": "probability", "shape": [1], "threshold": 0.2}
     manifest["outputs"].append({**unlike, "labels": ["unlike training"]})
-    manifest["outputs"].append({"name": "axis_error_ev", "kind": "scalar", "unit": "eV"})
+    manifest["outputs"].append(
+        {"name": "axis_error_ev", "kind": "scalar", "shape": [2], "unit": "eV"}
+    )
     for name in ("edge_onset_ev", "edge_snr", "edge_expected_ev"):
         output = {"name": name, "kind": "spectrum", "shape": [4], "labels": list(EDGES)}
         manifest["outputs"].append(output)
@@ -460,7 +461,7 @@ def test_one_spectrum_comes_with_its_evidence(identify, tmp_path, proven):
     lines = [" ".join(line.split()) for line in said.splitlines()]
     assert "edge tabulated eV found eV signal / noise" in lines
     assert "C K 284.0 285.5 12.2" in lines
-    assert "s0: energies seem 6.5 eV too high; elements were looked for" in said
+    assert "s0: energies seem too high by 6.5 eV at the first and -4.0 eV at the last" in said
     assert not any(line.startswith(("O K", "N K")) for line in lines)
     assert rows[0] == ["id", *LABELS]
 

@@ -19,7 +19,7 @@ from zeroloss_export.evaluation.scans import PIXEL_SHARE, pixel_shares, predict_
 from zeroloss_export.evaluation.session import session_predictor
 from zeroloss_export.networks.axis_check import AxisCheck
 from zeroloss_export.networks.convnext import ConvNext
-from zeroloss_export.networks.ensemble import ElementGraph, Ensemble, Joining
+from zeroloss_export.networks.ensemble import ElementGraph, Ensemble, Joining, Margin
 from zeroloss_export.networks.mixer import Mixer
 from zeroloss_export.onnx_graph import onnx_runner
 from zeroloss_export.package import (
@@ -38,9 +38,12 @@ from zeroloss_export.physics.elements import ELEMENTS
 from zeroloss_export.simulate.recipe import Recipe
 from zeroloss_export.simulate.spectra import LabelledSpectra, SpectrumSimulator
 
+# A graph is exported and compared, which takes its time on a busy machine.
+pytestmark = pytest.mark.timeout(300)
+
 FEW = Buckets(cpu=4, gpu=(4, 16))
 JOINING = Joining(caution=0.5, temperature=1.25, bias=-0.1)
-MARGIN = -3.0
+MARGIN = Margin(-3.0, 0.5)
 """About what an untrained check says, so that it matters."""
 EMBEDDED = builtin_folder() / "elements"
 
@@ -235,7 +238,7 @@ def test_the_fast_package_is_one_member_and_runs_only_where_it_is_named() -> Non
     manifest = load_package(builtin_folder() / "elements_fast").manifest
     assert len(manifest.trained.members) == 1
     assert manifest.when_named
-    assert [item.name for item in manifest.outputs] == [*ANSWERS, AXIS_ERROR, *EVIDENCE]
+    assert [item.name for item in manifest.outputs] == [*ANSWERS, *EVIDENCE]
 
 
 def test_the_embedded_network_identifies_simulated_spectra(

@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from ._evidence import LEAST_ALTERNATIVE, Edge, alike, detected, neighbours
 
-LEAST_AXIS_ERROR_EV = 2.0
-"""That is told: of less, chemical shifts are as likely a reason."""
 SHOWN = 12
 """Elements named in one line."""
 
@@ -23,8 +21,9 @@ class Answer:
     """Probability and spread [n, labels] of n spectra; spread is None where the model has none.
 
     `doubts` are the further probabilities of the model by label, each [n], with their threshold:
-    that a spectrum is unlike its training, for instance. `axis_error_ev` [n] is by how much the
-    model finds the energies too high; None where it does not look.
+    that a spectrum is unlike its training, for instance. `axis_error_ev` [n, 2] is by how much
+    the model took the energies for too high at the first and at the last measured channel, 0 where
+    it left them alone; None where it does not look.
     """
 
     probability: Floats
@@ -34,16 +33,18 @@ class Answer:
 
     @property
     def axis_note(self) -> str | None:
-        """What to tell of the error of the axis; None where it is small."""
+        """What to tell of the axis where it was changed; None where it never was."""
         if self.axis_error_ev is None:
             return None
-        error = float(np.median(self.axis_error_ev))
-        if abs(error) < LEAST_AXIS_ERROR_EV:
+        changed = self.axis_error_ev[(self.axis_error_ev != 0).any(axis=1)]
+        changed = changed[np.isfinite(changed).all(axis=1)]
+        if not len(changed):
             return None
-        where = "high" if error > 0 else "low"
+        first, last = np.median(changed, axis=0)
+        pixels = "" if len(self.probability) == 1 else f" in {len(changed)} pixels (median)"
         return (
-            f"energies seem {abs(error):.1f} eV too {where}; elements were looked for on an axis "
-            "without this error"
+            f"energies seem too high by {first:.1f} eV at the first and {last:.1f} eV at the last "
+            f"channel{pixels}; elements were looked for on an axis without this error"
         )
 
 

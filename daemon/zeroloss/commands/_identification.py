@@ -53,7 +53,7 @@ from ._model_flags import progress_bar, settings_of
 Floats = npt.NDArray[np.float32]
 
 AXIS_ERROR = "axis_error_ev"
-"""Output of a package that tells by how much the energies are too high."""
+"""Output [2] of a package: how much too high the energies are at the ends of the spectrum."""
 CHUNK = 256
 """Spectra between two steps of the progress bar."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import nn
 
-from zeroloss_export.networks.ensemble import Ensemble, Joining
+from zeroloss_export.measured_range import measured_ends
+from zeroloss_export.networks.ensemble import Ensemble, Joining, Margin
 from zeroloss_export.networks.grid import grid_of
 from zeroloss_export.simulate.spectra import LabelledSpectra
 
@@ -22,16 +24,35 @@ _SMALLEST: Final = 1e-7
 
 
 @torch.no_grad()
-def fit_margin(check: nn.Module, spectra: LabelledSpectra, share: float) -> float:
-    """The logit of the check that so large a share of good spectra with an edge lies above."""
+def fit_margin(
+    check: nn.Module,
+    short: Iterable[LabelledSpectra],
+    long: Iterable[LabelledSpectra],
+    share: float,
+) -> Margin:
+    """The logits of the check that so large a share of good spectra with an edge lies above.
+
+    A straight line over the range, through those of batches of ``short`` and of ``long`` ranges at
+    the mean range of each. Thousands are needed: such a share of them is few.
+    """
+    at, logit = zip(*(_quantile(check, batches, share) for batches in (short, long)), strict=True)
+    per_kev = 1000 * (logit[1] - logit[0]) / (at[1] - at[0])
+    return Margin(round(logit[0] - per_kev * at[0] / 1000, 4), round(per_kev, 4))
+
+
+def _quantile(
+    check: nn.Module, batches: Iterable[LabelledSpectra], share: float
+) -> tuple[float, float]:
+    """Mean range in eV of all spectra with an edge, and the logit that the share lies above."""
     grid = grid_of(check)()
-    parts = []
-    for at in range(0, len(spectra.counts), _AT_ONCE):
-        part = slice(at, at + _AT_ONCE)
-        inputs = (spectra.counts[part], spectra.offset_ev[part], spectra.scale_ev[part])
-        parts.append(check(grid(*inputs))[:, 2])
-    shown = spectra.present.sum(1) > 0
-    return float(torch.quantile(torch.cat(parts)[shown], 1 - share))
+    logits, ranges = [], []
+    for spectra in batches:
+        shown = spectra.present.sum(1) > 0
+        logit = check(grid(spectra.counts, spectra.offset_ev, spectra.scale_ev))[:, 2]
+        first, last = measured_ends(spectra.counts)
+        logits.append(logit[shown])
+        ranges.append(((last - first) * spectra.scale_ev)[shown])
+    return float(torch.cat(ranges).mean()), float(torch.quantile(torch.cat(logits), 1 - share))
 
 
 @torch.no_grad()

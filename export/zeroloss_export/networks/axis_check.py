@@ -14,7 +14,7 @@ from zeroloss_export.networks.grid import FEATURES, LIMIT, EnergyGrid, local_mea
 SLOPE_FEATURES: Final = FEATURES + 2
 _HALF_BINS: Final = 8
 ERROR_EV: Final = 4.0
-LEAST_ERROR_EV: Final = 2.0
+LEAST_ERROR_EV: Final = 3.0
 """What is smaller at both ends is left: chemical shifts are as likely a reason."""
 MOST_SHIFT_EV: Final = 12.0
 MOST_STRETCH: Final = 0.06
@@ -66,23 +66,25 @@ class AxisCheck(ConvNext):
         return torch.cat([self.axis_error(seen), self.head(seen)], 1)
 
 
-def error_to_mend(answers: Tensor) -> Tensor:
-    """Error in eV [batch, 2] of an AxisCheck's answers; 0 where it is below LEAST_ERROR_EV."""
+def error_to_mend(answers: Tensor, counts: Tensor, scale_ev: Tensor) -> Tensor:
+    """Error in eV [batch, 2] that an AxisCheck's answers tell, as far as it is mended.
+
+    0 where it is below LEAST_ERROR_EV at both ends; cut at MOST_SHIFT_EV in the middle and at
+    MOST_STRETCH of the dispersion.
+    """
     error = ERROR_EV * answers[:, :2]
-    large = error.abs().amax(1, keepdim=True) >= LEAST_ERROR_EV
-    return torch.where(large, error, torch.zeros_like(error))
+    large = error.abs().amax(1) >= LEAST_ERROR_EV
+    first, last = measured_ends(counts)
+    most = MOST_STRETCH * scale_ev.abs() * (last - first).clamp(min=0.0)
+    half = torch.minimum(torch.maximum(error[:, 1] - error[:, 0], -most), most) / 2
+    shift = error.mean(1).clamp(-MOST_SHIFT_EV, MOST_SHIFT_EV)
+    return torch.stack([shift - half, shift + half], 1) * large[:, None]
 
 
 def mended_axis(
     counts: Tensor, offset_ev: Tensor, scale_ev: Tensor, error_ev: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The axis without an error [batch, 2] at its first and last measured channel.
-
-    The error is cut at MOST_SHIFT_EV in the middle and at MOST_STRETCH of the dispersion.
-    """
+    """The axis without an error [batch, 2] at its first and last measured channel."""
     first, last = measured_ends(counts)
     stretch = (error_ev[:, 1] - error_ev[:, 0]) / (last - first).clamp(min=1.0)
-    most = MOST_STRETCH * scale_ev.abs()
-    stretch = torch.minimum(torch.maximum(stretch, -most), most)
-    shift = error_ev.mean(1).clamp(-MOST_SHIFT_EV, MOST_SHIFT_EV)
-    return offset_ev - shift + stretch * (first + last) / 2, scale_ev - stretch
+    return offset_ev - error_ev[:, 0] + stretch * first, scale_ev - stretch

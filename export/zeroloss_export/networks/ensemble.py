@@ -9,7 +9,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from zeroloss_export.networks.axis_check import MOST_SHIFT_EV, error_to_mend, mended_axis
+from zeroloss_export.measured_range import measured_ends
+from zeroloss_export.networks.axis_check import error_to_mend, mended_axis
 from zeroloss_export.networks.evidence import EdgeEvidence
 from zeroloss_export.networks.grid import grid_of
 from zeroloss_export.networks.unlike import SpectrumGates
@@ -47,6 +48,21 @@ CHECK_SHARPNESS: Final = 6.0
 """Factor on the check's logit beyond its margin: spectra below it lose next to nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """Logit of a check below which a spectrum is none of its business: the longer its range, the
+
+    more the check takes a good one for a wrong one.
+    """
+
+    base: float = 0.0
+    per_kev: float = 0.0
+
+    def of(self, range_ev: Tensor) -> Tensor:
+        """Of measured ranges in eV [batch]."""
+        return self.base + self.per_kev * range_ev / 1000
+
+
 class Ensemble(nn.Module):
     """counts, offset_ev, scale_ev to probability and spread [batch, 80] and unlike [batch, 1].
 
@@ -55,9 +71,9 @@ class Ensemble(nn.Module):
     spread are multiplied by 1 - unlike. Unlike is the largest of three: members of 81 logits say
     with the last one how likely the spectrum is nothing that they were trained on, and their mean
     counts; ``check`` (`AxisCheck`) gives one logit for that alone, of which
-    sigmoid(6 (logit - ``margin``)) is taken; and 1 where `SpectrumGates` lets nothing pass.
-    The members see the spectrum on the axis that is left when what the check takes for its error
-    is taken off. They may see different energy bins; those that see the same ones share them.
+    sigmoid(6 (logit - ``margin``)) is taken (`Margin`); and 1 where `SpectrumGates` lets nothing
+    pass. The members see the spectrum on the axis that is left when what the check takes for its
+    error is taken off. They may see different energy bins; those that see the same ones share them.
     Raises ValueError without members.
     """
 
@@ -66,7 +82,7 @@ class Ensemble(nn.Module):
         members: Sequence[nn.Module],
         joining: Joining | None = None,
         check: nn.Module | None = None,
-        margin: float = 0.0,
+        margin: Margin | None = None,
     ) -> None:
         super().__init__()
         if not members:
@@ -78,7 +94,7 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
         self.check = check
         self.check_grid = grid_of(check)() if check else None
-        self.margin = margin
+        self.margin = margin or Margin()
         self.gates = SpectrumGates(self.window_ev)
         self.joining = joining or Joining()
 
@@ -93,17 +109,17 @@ class Ensemble(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of every member [member, batch, 80], unlike [batch, 1] and the error of the axis
 
-        in the middle of the measured range that was taken off [batch].
+        that was taken off at the first and at the last measured channel [batch, 2].
         """
-        axis_error_ev = torch.zeros_like(offset_ev)
+        axis_error_ev = torch.zeros_like(offset_ev)[:, None].expand(-1, 2)
         unlike: Tensor = self.gates(counts, offset_ev, scale_ev).float()[:, None]
         if self.check is not None and self.check_grid is not None:
             checked = self.check(self.check_grid(counts, offset_ev, scale_ev))
-            sharp = CHECK_SHARPNESS * (checked[:, 2:] - self.margin)
-            unlike = torch.maximum(unlike, torch.sigmoid(sharp))
-            error = error_to_mend(checked)
-            axis_error_ev = error.mean(1).clamp(-MOST_SHIFT_EV, MOST_SHIFT_EV)
-            offset_ev, scale_ev = mended_axis(counts, offset_ev, scale_ev, error)
+            first, last = measured_ends(counts)
+            beyond = checked[:, 2] - self.margin.of((last - first) * scale_ev)
+            unlike = torch.maximum(unlike, torch.sigmoid(CHECK_SHARPNESS * beyond)[:, None])
+            axis_error_ev = error_to_mend(checked, counts, scale_ev)
+            offset_ev, scale_ev = mended_axis(counts, offset_ev, scale_ev, axis_error_ev)
         features = [grid(counts, offset_ev, scale_ev) for grid in self.grids]
         logits = torch.stack(
             [
@@ -134,7 +150,8 @@ class Ensemble(nn.Module):
 class ElementGraph(nn.Module):
     """What a package holds: the answers of an ensemble, then the evidence for every edge.
 
-    Between them, where the ensemble checks the axis, the error of it that it has taken off [batch].
+    Between them, where the ensemble checks the axis, the error of it that it has taken off
+    [batch, 2].
     """
 
     def __init__(self, ensemble: Ensemble) -> None:

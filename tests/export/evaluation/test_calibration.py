@@ -24,7 +24,7 @@ class Given(Ensemble):
     def opinions(
         self, counts: Tensor, offset_ev: Tensor, scale_ev: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        return counts[None], torch.full((len(counts), 1), 0.1), offset_ev
+        return counts[None], torch.full((len(counts), 1), 0.1), torch.zeros(len(counts), 2)
 
 
 def overconfident(temperature: float, bias: float) -> LabelledSpectra:
@@ -63,13 +63,19 @@ class Column(torch.nn.Module):
         return features[:, :1] * torch.tensor([0.0, 0.0, 1.0])
 
 
-def test_the_margin_lets_all_but_a_share_of_good_spectra_with_an_edge_pass() -> None:
-    counts = torch.arange(1001.0)[:, None].expand(-1, 5)
+def of_range(channels: int) -> LabelledSpectra:
+    counts = torch.arange(1001.0)[:, None] * torch.ones(channels) * channels / 5
     present = torch.zeros(1001, LABELS)
     present[:501, 3] = 1.0
     axis = torch.ones(1001)
-    spectra = LabelledSpectra(counts, axis, axis, present, torch.ones(1001, LABELS))
-    assert fit_margin(Column(), spectra, 0.02) == pytest.approx(490.0)
+    return LabelledSpectra(counts, axis, axis, present, torch.ones(1001, LABELS))
+
+
+def test_the_margin_lets_all_but_a_share_of_good_spectra_with_an_edge_pass() -> None:
+    short, long = of_range(5), of_range(10)
+    margin = fit_margin(Column(), [short, short], [long], 0.02)
+    at = margin.of(torch.tensor([4.0, 9.0]))
+    assert at.tolist() == pytest.approx([490.0, 980.0], rel=1e-4)
 
 
 def test_a_calibration_can_be_taken_back() -> None:

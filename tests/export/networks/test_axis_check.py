@@ -32,24 +32,25 @@ def test_the_error_is_that_of_the_first_and_the_last_measured_channel(
         assert float(offset + channel * scale) == pytest.approx(300 + 2 * channel - error)
 
 
+def told(first_ev: float, last_ev: float) -> torch.Tensor:
+    answers = torch.tensor([[first_ev / ERROR_EV, last_ev / ERROR_EV, 5.0]])
+    return error_to_mend(answers, counts(), torch.tensor([2.0]))[0]
+
+
 @pytest.mark.parametrize(
-    ("first", "last", "mended"), [(1.9, -1.9, False), (2.1, 0.3, True), (-0.3, -2.1, True)]
+    ("first", "last", "mended"), [(2.9, -2.9, False), (3.1, 0.3, True), (-0.3, -3.1, True)]
 )
 def test_small_errors_may_be_chemical_shifts_and_are_left(
     first: float, last: float, mended: bool
 ) -> None:
-    answers = torch.tensor([[first / ERROR_EV, last / ERROR_EV, 5.0]])
     expected = [first, last] if mended else [0.0, 0.0]
-    assert error_to_mend(answers)[0].tolist() == pytest.approx(expected)
+    assert told(first, last).tolist() == pytest.approx(expected)
 
 
 def test_errors_beyond_those_of_usual_axes_are_cut() -> None:
-    told = torch.tensor([300.0]), torch.tensor([2.0])
-    offset, scale = mended_axis(counts(), *told, torch.tensor([[900.0, 900.0]]))
-    assert (float(offset), float(scale)) == (300 - MOST_SHIFT_EV, 2.0)
-    offset, scale = mended_axis(counts(), *told, torch.tensor([[-90.0, 90.0]]))
-    assert float(scale) == pytest.approx(2 * (1 - MOST_STRETCH))
-    assert float(offset + 50 * scale) == pytest.approx(400.0)
+    assert told(900.0, 900.0).tolist() == [MOST_SHIFT_EV, MOST_SHIFT_EV]
+    half = MOST_STRETCH * 200 / 2
+    assert told(-90.0, 92.0).tolist() == pytest.approx([1 - half, 1 + half])
 
 
 @pytest.mark.parametrize("channel", [0, 7, 100])

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from zeroloss_export.networks import build
 from zeroloss_export.networks.axis_check import ERROR_EV, AxisCheck, SlopeGrid
-from zeroloss_export.networks.ensemble import Ensemble, Joining
+from zeroloss_export.networks.ensemble import Ensemble, Joining, Margin
 from zeroloss_export.networks.grid import FEATURES, EnergyGrid
 from zeroloss_export.networks.mixer import Mixer
 
@@ -101,7 +101,9 @@ class Checks(nn.Module):
 
 @pytest.mark.parametrize(("logit", "unlike"), [(2.25, 0.8176), (1.5, 0.0474), (-9.0, 0.0)])
 def test_a_check_says_by_itself_what_is_unlike_training(logit: float, unlike: float) -> None:
-    ensemble = Ensemble([Says(9.0)], MEAN, Checks(logit), margin=2.0)
+    counts, _, scale = power_law()
+    span = float((counts.shape[1] - 1) * scale[0])
+    ensemble = Ensemble([Says(9.0)], MEAN, Checks(logit), Margin(1.5, 0.5 * 1000 / span))
     probability, _, said = ensemble(*power_law())
     assert float(said[0, 0]) == pytest.approx(unlike, abs=1e-4)
     assert float(probability[0, 0]) == pytest.approx((1 - unlike) * sigmoid(9.0), abs=1e-4)
@@ -112,7 +114,7 @@ def test_members_see_the_same_beside_a_check() -> None:
     members = [build("mixer_single").eval()]
     with torch.no_grad():
         alone = Ensemble(members, MEAN)(*power_law())
-        beside = Ensemble(members, MEAN, AxisCheck().eval(), margin=100.0)(*power_law())
+        beside = Ensemble(members, MEAN, AxisCheck().eval(), Margin(100.0))(*power_law())
     for one, other in zip(alone, beside, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -127,7 +129,7 @@ def test_members_see_the_spectrum_on_the_mended_axis() -> None:
         logits, _, error = ensemble.opinions(counts, offset + 5, scale)
         expected, _, _ = Ensemble(members, MEAN).opinions(counts, offset, scale)
         torch.testing.assert_close(logits, expected)
-        assert error.tolist() == [5.0] * 3
+        assert error.tolist() == [[5.0, 5.0]] * 3
         # Of channel 3, the first that is measured, on: 3 eV too high there, 8 eV at the last.
         stretched = Ensemble(members, MEAN, Checks(-9.0, 3.0, 8.0))
         right = offset[:1], scale[:1]
@@ -135,7 +137,7 @@ def test_members_see_the_spectrum_on_the_mended_axis() -> None:
         shift = right[0] + 3 * scale[:1] + 3 - 3 * wrong
         logits, _, error = stretched.opinions(counts[:1], shift, wrong)
         torch.testing.assert_close(logits, expected[:, :1], atol=1e-3, rtol=1e-3)
-        assert float(error[0]) == pytest.approx(5.5)
+        assert error[0].tolist() == pytest.approx([3.0, 8.0])
 
 
 def test_the_check_sees_the_exponent_of_a_power_law() -> None:
