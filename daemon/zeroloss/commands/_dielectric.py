@@ -20,6 +20,7 @@ from zeroloss.recording.spectrum_files import SpectrumFile, run_start
 from zeroloss.wire import RunStart
 
 from ._model_flags import settings_of
+from ._reason_words import reason_words
 
 Floats = npt.NDArray[np.float32]
 Span = tuple[int, int]
@@ -31,7 +32,6 @@ CHUNK = 256
 """Spectra between two steps of the progress bar."""
 MAX_BYTES = 4 << 30
 """Most memory for the answers."""
-NO_ANSWER = "no answer"
 
 
 class DielectricError(ValueError):
@@ -73,9 +73,7 @@ class Answers:
 
     def reasons(self, output: str) -> npt.NDArray[np.str_]:
         """The words of a label [rows, columns]."""
-        labels = np.array([*self.analysis.manifest.output(output).labels, NO_ANSWER])
-        codes = np.nan_to_num(self.values[output], nan=len(labels) - 1).astype(np.intp)
-        return np.asarray(labels[codes], np.str_)
+        return reason_words(self.analysis.manifest.output(output).labels, self.values[output])
 
 
 def find_package(wanted: str | None, folders: Sequence[Path]) -> ModelPackage:

@@ -34,6 +34,7 @@ from zeroloss.wire import EnergyRange, RunStart
 
 from ._energy_axis import LEAST_GAIN, mended
 from ._evidence import EVIDENCE, edges_in_range, gives_evidence
+from ._reason_words import NO_ANSWER, reason_words
 
 Floats = npt.NDArray[np.float32]
 
@@ -49,7 +50,6 @@ CHUNK = 512
 """Spectra between two steps of the progress bar."""
 MOST_IDENTIFIED = 4096
 """Pixels that are looked at to find the elements; of more, as many are taken evenly."""
-NO_ANSWER = "no answer"
 
 
 class QuantifyError(ValueError):
@@ -96,12 +96,14 @@ class Quantified:
         """The same of the sum of all pixels."""
         return self._reasons(name, self.summed, 1)[0]
 
+    def words(self, name: str, codes: Floats) -> list[str]:
+        """What codes [n] of the reason of this output mean; it must have one."""
+        labels = self.output(str(self.output(name).reason)).labels
+        return [str(word) for word in reason_words(labels, codes)]
+
     def _reasons(self, name: str, values: Mapping[str, Floats], n: int) -> list[str]:
         reason = self.output(name).reason
-        if reason is None:
-            return [NO_ANSWER] * n
-        labels = self.output(reason).labels
-        return [labels[int(code)] if np.isfinite(code) else NO_ANSWER for code in values[reason]]
+        return [NO_ANSWER] * n if reason is None else self.words(name, values[reason])
 
 
 def find_package(wanted: str, store: ModelStore) -> ModelPackage:

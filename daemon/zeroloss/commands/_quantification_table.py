@@ -14,7 +14,8 @@ from rich.table import Table
 from zeroloss.maps import write_answers
 
 from ._csv_rows import csv_rows, number
-from ._quantification import DENSITY, ELEMENT_WHY, FRACTION, NO_ANSWER, Quantified, QuantifyError
+from ._quantification import DENSITY, ELEMENT_WHY, FRACTION, Quantified, QuantifyError
+from ._reason_words import reason_words
 
 Numbers = npt.NDArray[np.floating]
 
@@ -76,7 +77,7 @@ def _missing(found: Quantified, index: int) -> str:
 def _reasons(found: Quantified, index: int) -> Counter[str]:
     values = found.pixels[FRACTION][:, index]
     if ELEMENT_WHY in found.pixels:
-        words = _words(found, found.pixels[ELEMENT_WHY][:, index])
+        words = found.words(FRACTION, found.pixels[ELEMENT_WHY][:, index])
         asked = found.pixels[ELEMENT_WHY][:, index] != 0
     else:
         words, asked = found.reasons(FRACTION), np.isnan(values)
@@ -107,14 +108,6 @@ def alone(found: Quantified) -> str | None:
     return f"percentages are of {', '.join(there)} alone: {', '.join(others)} have none"
 
 
-def _words(found: Quantified, codes: Numbers) -> list[str]:
-    """What codes of `ELEMENT_WHY` mean."""
-    reason = found.output(FRACTION).reason
-    assert reason is not None
-    labels = found.output(reason).labels
-    return [labels[int(code)] if np.isfinite(code) else NO_ANSWER for code in codes]
-
-
 def ratios_asked(texts: Sequence[str], elements: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs of elements of texts like Mn/O; `QuantifyError` for others, or not chosen ones."""
     pairs = []
@@ -136,7 +129,7 @@ def ratio_of_sum(found: Quantified, above: str, below: str) -> str:
     assert error is not None
     percent, why = found.summed[FRACTION][0], found.reason_of_sum(FRACTION)
     if ELEMENT_WHY in found.summed:
-        words = _words(found, found.summed[ELEMENT_WHY][0])
+        words = found.words(FRACTION, found.summed[ELEMENT_WHY][0])
         places = [found.elements.index(item) for item in (above, below)]
         # Each once, in the order of the pair.
         why = " and ".join(dict.fromkeys(words[i] for i in places if not np.isfinite(percent[i])))
@@ -213,14 +206,12 @@ def write_csv(path: Path | None, found: Quantified, columns: int) -> None:
         values = found.pixels[item.name]
         if item.kind == "label":
             header.append(item.name)
-            codes = np.nan_to_num(values, nan=len(item.labels)).astype(int)
-            words = np.array([*item.labels, NO_ANSWER])[codes]
-            cells.append([[word] for word in words.tolist()])
+            cells.append([[word] for word in reason_words(item.labels, values).tolist()])
             continue
         labels = item.labels if item.shape else ("",)
         if item.name == ELEMENT_WHY:
             header += [f"{item.name} {label}" for label in labels]
-            cells.append([_words(found, row) for row in values])
+            cells.append([found.words(FRACTION, row) for row in values])
             continue
         header += [f"{item.name} {label}".rstrip() for label in labels]
         rows = values.reshape(len(values), -1)

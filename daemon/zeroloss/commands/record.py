@@ -55,9 +55,9 @@ def run(args: argparse.Namespace) -> int:
 
     from zeroloss.config import load_config
     from zeroloss.recording import FolderLock, prepare_folder
-    from zeroloss.sources import NativeSource
 
     from ._stream_recorder import StreamRecorder
+    from ._stream_source import open_source
 
     config = load_config(args)
     where = config.recording.recordings
@@ -74,13 +74,7 @@ def run(args: argparse.Namespace) -> int:
     prepare_folder(where)
     with (
         FolderLock(where) as lock,
-        NativeSource(
-            config.stream.source,
-            kind=config.stream.kind,
-            bind=not config.stream.connect,
-            sole_consumer=config.stream.sole_consumer,
-            allow_remote=config.stream.allow_remote,
-        ) as source,
+        open_source(config.stream) as source,
     ):
         if lock.fault is not None:
             console.print(f"note: {lock.fault}", style="yellow", markup=False)

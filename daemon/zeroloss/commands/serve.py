@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     from zeroloss.config import load_config
     from zeroloss.logs import set_up_logging
     from zeroloss.service import Daemon
-    from zeroloss.sources import NativeSource
+
+    from ._stream_source import open_source
 
     config = load_config(args)
     set_up_logging(config.log)
@@ -56,13 +57,7 @@ def run(args: argparse.Namespace) -> int:
     lock = _take_folder(config)
     with (
         lock or nullcontext(),
-        NativeSource(
-            config.stream.source,
-            kind=config.stream.kind,
-            bind=not config.stream.connect,
-            sole_consumer=config.stream.sole_consumer,
-            allow_remote=config.stream.allow_remote,
-        ) as source,
+        open_source(config.stream) as source,
         closing(Daemon(config, source, lock=lock)) as daemon,
     ):
         signal.signal(signal.SIGTERM, lambda *_: daemon.stop())

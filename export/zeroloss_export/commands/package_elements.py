@@ -18,6 +18,7 @@ from zeroloss_export.evaluation.per_element import CONTESTED
 from zeroloss_export.evaluation.reliability import reliability
 from zeroloss_export.networks.ensemble import UNLIKE_THRESHOLD, Ensemble, Joining
 from zeroloss_export.package import load_member, write_package
+from zeroloss_export.physics.cross_section_table import CrossSectionTable
 from zeroloss_export.simulate.recipe import Recipe
 from zeroloss_export.simulate.spectra import LabelledSpectra, SpectrumSimulator
 from zeroloss_export.training.trainer import VALIDATION_SEED
@@ -103,7 +104,8 @@ def run(options: argparse.Namespace) -> None:
     if options.simulated < 2:
         raise ValueError(f"expected at least 2 simulated spectra, got {options.simulated}")
     members = [load_member(path) for path in options.checkpoint]
-    simulator = SpectrumSimulator(cross_sections(options.cross_sections), Recipe(), VALIDATION_SEED)
+    table = cross_sections(options.cross_sections)
+    simulator = SpectrumSimulator(table, Recipe(), VALIDATION_SEED)
     # What the temperature is fitted to says nothing about how well it fits.
     fitted = simulator.batch(options.simulated // 2)
     held_out = simulator.batch(options.simulated - options.simulated // 2)
@@ -111,7 +113,7 @@ def run(options: argparse.Namespace) -> None:
     check, margin = None, None
     if options.check is not None:
         check = load_member(options.check)
-        short, long = (_of_range(options, window_ev) for window_ev in (_SHORT_EV, _LONG_EV))
+        short, long = (_of_range(table, window_ev) for window_ev in (_SHORT_EV, _LONG_EV))
         margin = fit_margin(check.network, short, long, options.check_false)
 
     def ensemble(joining: Joining) -> Ensemble:
@@ -164,10 +166,10 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _of_range(
-    options: argparse.Namespace, window_ev: tuple[float, float]
+    table: CrossSectionTable, window_ev: tuple[float, float]
 ) -> Iterator[LabelledSpectra]:
     recipe = Recipe().changed(window_ev=window_ev)
-    simulator = SpectrumSimulator(cross_sections(options.cross_sections), recipe, VALIDATION_SEED)
+    simulator = SpectrumSimulator(table, recipe, VALIDATION_SEED)
     for _ in range(_MARGIN_SPECTRA // _AT_ONCE):
         yield simulator.batch(_AT_ONCE)
 

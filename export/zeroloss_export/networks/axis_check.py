@@ -7,7 +7,6 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from zeroloss_export.measured_range import measured_ends
 from zeroloss_export.networks.convnext import ConvNext
 from zeroloss_export.networks.grid import FEATURES, LIMIT, EnergyGrid, local_mean
 
@@ -66,25 +65,24 @@ class AxisCheck(ConvNext):
         return torch.cat([self.axis_error(seen), self.head(seen)], 1)
 
 
-def error_to_mend(answers: Tensor, counts: Tensor, scale_ev: Tensor) -> Tensor:
+def error_to_mend(answers: Tensor, range_ev: Tensor) -> Tensor:
     """Error in eV [batch, 2] that an AxisCheck's answers tell, as far as it is mended.
 
     0 where it is below LEAST_ERROR_EV at both ends; cut at MOST_SHIFT_EV in the middle and at
-    MOST_STRETCH of the dispersion.
+    MOST_STRETCH of the dispersion, that is of ``range_ev`` [batch] between the ends.
     """
     error = ERROR_EV * answers[:, :2]
     large = error.abs().amax(1) >= LEAST_ERROR_EV
-    first, last = measured_ends(counts)
-    most = MOST_STRETCH * scale_ev.abs() * (last - first).clamp(min=0.0)
+    most = MOST_STRETCH * range_ev.clamp(min=0.0)
     half = torch.minimum(torch.maximum(error[:, 1] - error[:, 0], -most), most) / 2
     shift = error.mean(1).clamp(-MOST_SHIFT_EV, MOST_SHIFT_EV)
     return torch.stack([shift - half, shift + half], 1) * large[:, None]
 
 
 def mended_axis(
-    counts: Tensor, offset_ev: Tensor, scale_ev: Tensor, error_ev: Tensor
+    ends: tuple[Tensor, Tensor], offset_ev: Tensor, scale_ev: Tensor, error_ev: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The axis without an error [batch, 2] at its first and last measured channel."""
-    first, last = measured_ends(counts)
+    """The axis without an error [batch, 2] at its ``ends``, as of `measured_ends`."""
+    first, last = ends
     stretch = (error_ev[:, 1] - error_ev[:, 0]) / (last - first).clamp(min=1.0)
     return offset_ev - error_ev[:, 0] + stretch * first, scale_ev - stretch

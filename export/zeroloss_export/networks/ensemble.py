@@ -115,11 +115,12 @@ class Ensemble(nn.Module):
         unlike: Tensor = self.gates(counts, offset_ev, scale_ev).float()[:, None]
         if self.check is not None and self.check_grid is not None:
             checked = self.check(self.check_grid(counts, offset_ev, scale_ev))
-            first, last = measured_ends(counts)
-            beyond = checked[:, 2] - self.margin.of((last - first) * scale_ev)
+            ends = first, last = measured_ends(counts)
+            range_ev = (last - first) * scale_ev
+            beyond = checked[:, 2] - self.margin.of(range_ev)
             unlike = torch.maximum(unlike, torch.sigmoid(CHECK_SHARPNESS * beyond)[:, None])
-            axis_error_ev = error_to_mend(checked, counts, scale_ev)
-            offset_ev, scale_ev = mended_axis(counts, offset_ev, scale_ev, axis_error_ev)
+            axis_error_ev = error_to_mend(checked, range_ev)
+            offset_ev, scale_ev = mended_axis(ends, offset_ev, scale_ev, axis_error_ev)
         features = [grid(counts, offset_ev, scale_ev) for grid in self.grids]
         logits = torch.stack(
             [

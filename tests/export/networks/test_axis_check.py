@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from zeroloss_export.measured_range import measured_ends
 from zeroloss_export.networks.axis_check import (
     ERROR_EV,
     MOST_SHIFT_EV,
@@ -27,14 +28,16 @@ def test_the_error_is_that_of_the_first_and_the_last_measured_channel(
     first: int, last: int
 ) -> None:
     told = torch.tensor([300.0]), torch.tensor([2.0])
-    offset, scale = mended_axis(counts(first, last), *told, torch.tensor([[4.0, 8.0]]))
+    offset, scale = mended_axis(
+        measured_ends(counts(first, last)), *told, torch.tensor([[4.0, 8.0]])
+    )
     for channel, error in ((first, 4.0), (last, 8.0)):
         assert float(offset + channel * scale) == pytest.approx(300 + 2 * channel - error)
 
 
 def told(first_ev: float, last_ev: float) -> torch.Tensor:
     answers = torch.tensor([[first_ev / ERROR_EV, last_ev / ERROR_EV, 5.0]])
-    return error_to_mend(answers, counts(), torch.tensor([2.0]))[0]
+    return error_to_mend(answers, torch.tensor([200.0]))[0]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +60,7 @@ def test_errors_beyond_those_of_usual_axes_are_cut() -> None:
 def test_one_channel_or_none_leaves_a_finite_axis(channel: int) -> None:
     told = torch.tensor([300.0]), torch.tensor([2.0])
     error = torch.tensor([[4.0, 4.0]])
-    offset, scale = mended_axis(counts(channel, channel), *told, error)
+    offset, scale = mended_axis(measured_ends(counts(channel, channel)), *told, error)
     assert (float(offset), float(scale)) == (296.0, 2.0)
-    offset, scale = mended_axis(counts(1, 0), *told, error)
+    offset, scale = mended_axis(measured_ends(counts(1, 0)), *told, error)
     assert (float(offset), float(scale)) == (296.0, 2.0)
